@@ -1,0 +1,32 @@
+"""Addresses of the REST API, under /api/v1/."""
+
+from __future__ import annotations
+
+from django.urls import path, re_path
+
+from freehold.api.v1.api_keys import ApiKeysView, ApiKeyView
+from freehold.api.v1.endpoint_logs import EndpointLogsView
+from freehold.api.v1.endpoints import EndpointsView, EndpointView
+from freehold.api.v1.models import ModelsView, ModelView
+from freehold.api.v1.revisions import RevisionsView, RevisionView
+from freehold.api.v1.tenants import TenantMeView
+from freehold.api.v1.usage import UsageView
+from freehold.api.views import NothingView, SchemaView
+
+app_name = "api"
+
+urlpatterns = [
+    path("schema", SchemaView.as_view(), name="schema"),
+    path("tenants/me", TenantMeView.as_view(), name="tenant-me"),
+    path("api-keys", ApiKeysView.as_view(), name="api-keys"),
+    path("api-keys/<str:key_id>", ApiKeyView.as_view(), name="api-key"),
+    path("models", ModelsView.as_view(), name="models"),
+    path("models/<str:model_id>", ModelView.as_view(), name="model"),
+    path("models/<str:model_id>/revisions", RevisionsView.as_view(), name="revisions"),
+    path("models/<str:model_id>/revisions/<path:revision>", RevisionView.as_view(), name="revision"),
+    path("endpoints", EndpointsView.as_view(), name="endpoints"),
+    path("endpoints/<str:endpoint_id>", EndpointView.as_view(), name="endpoint"),
+    path("endpoints/<str:endpoint_id>/logs", EndpointLogsView.as_view(), name="endpoint-logs"),
+    path("usage", UsageView.as_view(), name="usage"),
+    re_path(r"^.*$", NothingView.as_view(), name="nothing"),
+]

@@ -1,0 +1,19 @@
+"""Every port Freehold listens on, on 127.0.0.1 unless configured otherwise. The only file that names one.
+
+`FREEHOLD_PORT_OFFSET` (an integer, default 0) shifts them all, so that two installations live side by side.
+"""
+
+from __future__ import annotations
+
+import os
+
+HOST = os.environ.get("FREEHOLD_HOST", "127.0.0.1")
+OFFSET = int(os.environ.get("FREEHOLD_PORT_OFFSET", "0"))
+
+WEB = 8400 + OFFSET  # console, REST API, hub
+GATEWAY = 8401 + OFFSET  # inference: what OpenAI and Anthropic SDKs call
+GATEWAY_METRICS = 8402 + OFFSET  # private: health and Prometheus metrics of the gateway
+POSTGRES = 8410 + OFFSET
+REDIS = 8411 + OFFSET
+ENGINE_FIRST = 8500 + OFFSET  # local runtime: one port a replica
+ENGINE_COUNT = 100

@@ -1,0 +1,34 @@
+"""The web process: blobs go past Django (which spools whole bodies before a view sees them), the rest goes to it.
+
+Run by granian: `granian --interface asginl freehold.config.asgi:application`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import django
+from django.core.handlers.asgi import ASGIHandler
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "freehold.config.settings.production")
+django.setup(set_prefix=False)
+
+from freehold.common import env, logging  # noqa: E402 - Django must be set up first
+from freehold.hub.blobs import BLOBS_PREFIX, blobs  # noqa: E402
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+logging.configure(json=env.boolean("FREEHOLD_LOG_JSON", True))
+_django = ASGIHandler()
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    """ASGI 3."""
+    if scope["type"] == "http" and scope["path"].startswith(BLOBS_PREFIX):
+        await blobs(scope, receive, send)
+    else:
+        await _django(scope, receive, send)

@@ -1,0 +1,18 @@
+"""The inference data plane: one asyncio process that authenticates, rebuilds, relays, meters and ships.
+
+It never imports Django, Celery or a database driver: what it knows it follows through `wire`, what it counts it ships
+through `wire`. Started as `python -m freehold.gateway`.
+
+- settings.py   configuration from the environment
+- http1.py      the client's side of a connection: strict HTTP/1.1, limits, pipelining, back-pressure
+- upstream.py   the engine's side: pooled connections and the choice of a replica
+- app.py        which path leads where; admission in order: key, body, model, journal
+- auth.py       key → tenant → route, from memory
+- bodies.py     requests rebuilt from an allowlist of fields (parts.py: what may stand inside messages)
+- relay.py      one request between a client and a replica: retries, deadlines, hang-ups, settlement
+- sse.py        streams, frame by frame: counted, renamed, and truthful about how they ended
+- answers.py    the same for answers in one piece
+- meter.py      open and settle; journal.py, slots.py: what survives a kill; shipper.py: what leaves for metering
+- private.py    health and Prometheus metrics on the private port; metrics.py: the numbers; accesslog.py: a line a
+request
+"""

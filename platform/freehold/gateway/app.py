@@ -1,0 +1,275 @@
+"""The gateway itself: which path leads where, and what is checked in which order before anything is forwarded.
+
+key (401, 403) → body (400) → model (404, 503) → journal (503) → relay. Limits and balances (429, 402) belong between
+model and journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+import msgspec
+
+from freehold.gateway import auth, bodies
+from freehold.gateway.accesslog import AccessLine, AccessLog
+from freehold.gateway.errors import ApiError, Shape
+from freehold.gateway.metrics import Metrics
+from freehold.gateway.relay import Relay
+
+if TYPE_CHECKING:
+    from freehold.gateway.auth import Caller
+    from freehold.gateway.bodies import Surface
+    from freehold.gateway.http1 import Connection, Request
+    from freehold.gateway.journal import Journal
+    from freehold.gateway.meter import Meter
+    from freehold.gateway.settings import Settings
+    from freehold.gateway.shipper import Shipper
+    from freehold.gateway.slots import Slots
+    from freehold.gateway.upstream import Pool
+    from freehold.wire.follow import Snapshot
+    from freehold.wire.records import RouteRecord
+
+_MODELS = "/v1/models"
+_SURFACES = {surface.path.encode(): surface for surface in bodies.SURFACES.values()}
+
+
+def _require_method(request: Request, *methods: str) -> None:
+    if request.method.decode() not in methods:
+        allow = ", ".join(methods)
+        raise ApiError(405, f"This path takes {allow} only.", code="method_not_allowed", allow=allow)
+
+
+def _shape(surface: Surface | None) -> Shape:
+    return surface.shape if surface is not None else Shape.OPENAI
+
+
+class Gateway:
+    """The Service of the public listener.
+
+    Attributes:
+        connections: client connections there are.
+        draining: set on SIGTERM; readyz fails.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        snapshot: Snapshot,
+        journal: Journal,
+        slots: Slots,
+        meter: Meter,
+        pool: Pool,
+        shipper: Shipper,
+        access: AccessLog,
+    ) -> None:
+        self._settings = settings
+        self._snapshot = snapshot
+        self._journal = journal
+        self._slots = slots
+        self._meter = meter
+        self._pool = pool
+        self._shipper = shipper
+        self._access = access
+        self.metrics = Metrics()
+        self.connections: set[Connection] = set()
+        self.draining = False
+
+    # Service
+
+    def screen(self, request: Request) -> tuple[ApiError, Shape] | None:
+        """Nobody without a key gets to send a large body."""
+        surface = _SURFACES.get(request.path.partition(b"?")[0])
+        if surface is None:
+            return ApiError(404, "There is no such path.", code="unknown_url"), Shape.OPENAI
+        try:
+            self._caller(request)
+        except ApiError as error:
+            self._note(request, error)
+            return error, _shape(surface)
+        return None
+
+    def handle(self, connection: Connection, request: Request) -> None:
+        """Answers, or starts a relay."""
+        path = request.path.partition(b"?")[0]
+        surface = _SURFACES.get(path)
+        try:
+            if surface is not None:
+                _require_method(request, "POST")
+                self._infer(connection, request, surface)
+            else:
+                self._models(connection, request, unquote(path.decode("latin-1")))
+        except ApiError as error:
+            self._note(request, error)
+            connection.respond_error(error, _shape(surface))
+
+    def _caller(self, request: Request) -> Caller:
+        return auth.authenticate(self._snapshot, request.authorization, request.api_key, time.time())
+
+    def _infer(self, connection: Connection, request: Request, surface: Surface) -> None:
+        caller = self._caller(request)
+        call = bodies.parse(surface, request.body)
+        request.body = b""
+        route = auth.resolve(self._snapshot, caller, call.model)
+        bodies.require_task(surface, route.task, call.model)
+        auth.require_ready(route, call.model)
+        body = bodies.encode(call, served_model_name=route.served_model_name, cache_salt=caller.tenant.cache_salt)
+        bill = self._meter.open(caller, route, model=call.model, path=surface.path)
+        call.body.clear()
+        relay = Relay(
+            connection=connection,
+            pool=self._pool,
+            settings=self._settings,
+            surface=surface,
+            call=call,
+            route=route,
+            bill=bill,
+            body=body,
+            report=self._report,
+        )
+        relay.start()
+
+    def _models(self, connection: Connection, request: Request, path: str) -> None:
+        if path != _MODELS and not path.startswith(_MODELS + "/"):
+            raise ApiError(404, f"Invalid URL ({request.method.decode()} {path[:100]}).", code="unknown_url")
+        _require_method(request, "GET", "HEAD")
+        caller = self._caller(request)
+        if path == _MODELS:
+            seen = [item for item in sorted(self._snapshot.routes.items()) if auth.sees(caller, *item)]
+            answer: object = {"object": "list", "data": [_model(name, route) for name, route in seen]}
+        else:
+            name = path[len(_MODELS) + 1 :]
+            answer = _model(name, auth.resolve(self._snapshot, caller, name))
+        self._note(request, None, caller)
+        body = msgspec.json.encode(answer)
+        if request.method == b"HEAD":
+            request.keep_alive = False
+            body = b""
+        connection.respond(200, body)
+
+    # Reports
+
+    def _note(self, request: Request, error: ApiError | None, caller: Caller | None = None) -> None:
+        """A request that was answered without a replica."""
+        status = error.status if error is not None else 200
+        path = request.path.partition(b"?")[0]
+        known = path.decode() if path in _SURFACES or path == _MODELS.encode() else "other"
+        self.metrics.requests[known, status] += 1
+        line = AccessLine(
+            at=time.time(),
+            method=request.method.decode(),
+            path=path[:200].decode("latin-1"),
+            status=status,
+            code=error.code if error is not None else None,
+        )
+        if caller is not None:
+            line.tenant, line.key = caller.key.tenant, caller.key.id
+        self._access.add(line)
+
+    def _report(self, relay: Relay, status: int) -> None:
+        """A relay that is over."""
+        bill, metrics = relay.bill, self.metrics
+        metrics.requests[relay.surface.path, status] += 1
+        outcome = relay.outcome.value if relay.outcome is not None else ""
+        metrics.outcomes[outcome] += 1
+        line = AccessLine(
+            at=time.time(),
+            method="POST",
+            path=relay.surface.path,
+            status=status,
+            request=bill.event,
+            tenant=bill.tenant,
+            key=bill.key,
+            model=relay.call.model,
+            replica=relay.replica,
+            outcome=outcome,
+            stream=relay.call.stream,
+        )
+        record = bill.settled
+        if record is not None:
+            metrics.tokens["prompt"] += record.prompt_tokens
+            metrics.tokens["cached"] += record.cached_tokens
+            metrics.tokens["completion"] += record.completion_tokens
+            metrics.first_token.observe((record.first_token_ms or 0) / 1000)
+            metrics.duration.observe(record.duration_ms / 1000)
+            line.prompt_tokens, line.completion_tokens = record.prompt_tokens, record.completion_tokens
+            line.first_token_ms, line.duration_ms = record.first_token_ms, record.duration_ms
+        self._access.add(line)
+
+    def unready(self) -> str:
+        """Why no requests should come here now; empty where they may."""
+        if self.draining:
+            return "draining"
+        if not self._snapshot.loaded:
+            return "no snapshot of keys and routes yet"
+        if not self._journal.healthy:
+            return "the journal cannot be written"
+        return ""
+
+    def exposition(self) -> bytes:
+        """Prometheus metrics."""
+        snapshot, journal = self._snapshot, self._journal
+        return self.metrics.render(
+            {
+                "ready": not self.unready(),
+                "connections": len(self.connections),
+                "requests_in_flight": self._settings.max_requests - self._slots.free,
+                "snapshot_age_seconds": time.time() - snapshot.taken_at if snapshot.loaded else -1,
+                "keys": len(snapshot.keys),
+                "routes": len(snapshot.routes),
+                "journal_healthy": journal.healthy,
+                "journal_segments": journal.segment_count,
+                "journal_sequence": journal.sequence,
+                "journal_synced_sequence": journal.synced,
+                "shipped_sequence": self._shipper.sent,
+                "watermark": journal.watermark,
+            }
+        )
+
+    # Sweeping and stopping
+
+    async def sweep(self) -> None:
+        """Looks at deadlines, disk and log until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._settings.sweep_seconds)
+            now = loop.time()
+            for connection in list(self.connections):
+                connection.check(now)
+            self._pool.sweep(now)
+            self._journal.check_space()
+            self._access.flush()
+
+    async def drain(self) -> None:
+        """Lets requests in flight end, for drain_seconds; then cuts them with an error frame."""
+        self.draining = True
+        for connection in list(self.connections):
+            connection.drain()
+        deadline = time.monotonic() + self._settings.drain_seconds
+        while self.connections and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        for connection in list(self.connections):
+            if isinstance(connection.job, Relay):
+                connection.job.cut()
+        await asyncio.sleep(0)
+        for connection in list(self.connections):
+            connection.cut()
+        self._pool.close()
+        self._access.flush()
+
+
+def _model(name: str, route: RouteRecord) -> dict[str, object]:
+    model: dict[str, object] = {
+        "id": name,
+        "object": "model",
+        "created": route.created_at,
+        "owned_by": name.partition("/")[0],
+        "task": route.task,
+        "status": "ready" if route.replicas else route.phase,
+    }
+    if route.max_model_len:
+        model["max_model_len"] = route.max_model_len
+    return model

@@ -1,0 +1,404 @@
+"""The client's side of a connection: HTTP/1.1 parsed strictly (httptools), limits, order, back-pressure. Both
+listeners of the gateway use it; what a request means is the Service's business.
+
+Rules that keep strangers out (RFC 9112): a head over 64 KiB is 431, a body over 32 MiB is 413, Content-Length together
+with Transfer-Encoding is 400 (request smuggling, section 6.3), a request without Host is 400, a slow head or body is
+cut off. Pipelined requests are answered one after the other. Reading never stops while a request is being served, so
+that a hang-up is seen at once; it stops only for a client that pipelines more than HELD bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Protocol, cast
+
+import httptools
+
+from freehold.gateway.errors import ApiError, Shape
+
+if TYPE_CHECKING:
+    from freehold.gateway.settings import Settings
+
+HELD = 64 * 1024
+_SCREENED = 64 * 1024
+_LINGER_SECONDS = 2.0
+_NEVER = float("inf")
+_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+
+
+@dataclass(slots=True)
+class Request:
+    """A request as parsed. Only the headers that the gateway knows are kept."""
+
+    method: bytes
+    path: bytes
+    authorization: bytes = b""
+    api_key: bytes = b""
+    content_encoding: bytes = b""
+    host: bool = False
+    content_length: int = -1
+    chunked: bool = False
+    expect: bool = False
+    keep_alive: bool = True
+    modern: bool = True  # HTTP/1.1: chunked answers are understood
+    body: bytes = b""
+
+
+class Job(Protocol):
+    """Whatever is answering a request; told what happens to the client meanwhile."""
+
+    def client_lost(self) -> None:
+        """The client hung up or was cut off. Nothing more can be written."""
+
+    def client_blocked(self) -> None:
+        """The client does not take what was written: write no more for now."""
+
+    def client_flowing(self) -> None:
+        """The client takes bytes again."""
+
+    def check(self, now: float) -> None:
+        """Called by the sweeper: look at deadlines."""
+
+
+class Service(Protocol):
+    """Answers requests."""
+
+    def screen(self, request: Request) -> tuple[ApiError, Shape] | None:
+        """Refuses a request by its head alone, before a large body is taken; None lets it come."""
+
+    def handle(self, connection: Connection, request: Request) -> None:
+        """Answers now (`connection.respond`) or later, having set `connection.job`."""
+
+
+class Connection(asyncio.Protocol):
+    """One client connection.
+
+    Attributes:
+        job: who answers the current request, None between requests.
+        draining: answer what is there, then close.
+    """
+
+    def __init__(self, service: Service, settings: Settings, registry: set[Connection]) -> None:
+        self._service = service
+        self._settings = settings
+        self._registry = registry
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpRequestParser(self)
+        self._queue: deque[Request] = deque()
+        self._held = bytearray()
+        self._parsing: Request | None = None  # the request being parsed
+        self._current: Request | None = None  # the request being answered
+        self._head_bytes = 0
+        self._in_head = False
+        self._chunks: list[bytes] = []
+        self._body_bytes = 0
+        self._refusal: tuple[ApiError, Shape] | None = None
+        self._continue_due = False
+        self._reading = True
+        self._pumping = False
+        self._shut = False
+        self._start: bytes | None = None  # head of a stream, until its first bytes
+        self._deadline = _NEVER
+        self._blocked_since = _NEVER
+        self.job: Job | None = None
+        self.draining = False
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=self._settings.write_buffer)
+        self._registry.add(self)
+        self._deadline = self._loop.time() + self._settings.head_seconds
+
+    def data_received(self, data: bytes) -> None:
+        if self._shut:
+            return
+        if self._current is None:
+            self._feed(data)
+            self._pump()
+            return
+        self._held += data
+        if self._reading and len(self._held) > HELD:
+            self._transport.pause_reading()
+            self._reading = False
+
+    def eof_received(self) -> None:
+        # A client that sends no more does not read on either: every HTTP library closes both ways at once.
+        self.cut()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._shut = True
+        self._registry.discard(self)
+        self._queue.clear()
+        job, self.job = self.job, None
+        if job is not None:
+            job.client_lost()
+
+    def pause_writing(self) -> None:
+        self._blocked_since = self._loop.time()
+        if self.job is not None:
+            self.job.client_blocked()
+
+    def resume_writing(self) -> None:
+        self._blocked_since = _NEVER
+        if self.job is not None:
+            self.job.client_flowing()
+
+    # httptools
+
+    def on_message_begin(self) -> None:
+        if self._refusal is None:
+            self._parsing = Request(b"", b"")
+            self._in_head = True
+            self._head_bytes = 0
+            self._chunks = []
+            self._body_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._head_bytes += len(url)
+        if self._parsing is not None and len(self._parsing.path) + len(url) <= self._settings.max_head:
+            self._parsing.path += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        request = self._parsing
+        self._head_bytes += len(name) + len(value) + 4
+        if request is None or not self._in_head:
+            return  # trailers
+        match name.lower():
+            case b"authorization":
+                request.authorization = value
+            case b"x-api-key":
+                request.api_key = value
+            case b"content-length":
+                request.content_length = int(value) if value.isdigit() else -1
+            case b"transfer-encoding":
+                request.chunked = True
+            case b"expect":
+                request.expect = value.lower() == b"100-continue"
+            case b"content-encoding":
+                request.content_encoding = value
+            case b"host":
+                request.host = True
+            case _:
+                pass
+
+    def on_headers_complete(self) -> None:
+        request = self._parsing
+        self._in_head = False
+        if request is None or self._refusal is not None:
+            return
+        request.method = self._parser.get_method()
+        request.modern = self._parser.get_http_version() != "1.0"
+        request.keep_alive = self._parser.should_keep_alive()
+        self._deadline = self._loop.time() + self._settings.body_seconds
+        self._refusal = self._judge(request)
+        if request.expect and self._refusal is None:
+            if self._current is None and not self._queue:
+                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            else:
+                self._continue_due = True
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        if self._body_bytes > self._settings.max_body:
+            self._refuse(413, f"The body is larger than {self._settings.max_body} bytes.", "body_too_large")
+        if self._refusal is None:
+            self._chunks.append(body)
+
+    def on_message_complete(self) -> None:
+        request, self._parsing = self._parsing, None
+        if request is None or self._refusal is not None:
+            return
+        request.body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks = []
+        self._deadline = _NEVER
+        self._continue_due = False
+        self._queue.append(request)
+
+    # Parsing
+
+    def _judge(self, request: Request) -> tuple[ApiError, Shape] | None:
+        if self._head_bytes > self._settings.max_head:
+            return ApiError(431, f"The head is larger than {self._settings.max_head} bytes."), Shape.OPENAI
+        if request.chunked and request.content_length >= 0:
+            return ApiError(400, "Content-Length and Transfer-Encoding must not stand together."), Shape.OPENAI
+        if request.modern and not request.host:
+            return ApiError(400, "The Host header is missing."), Shape.OPENAI
+        if request.content_encoding not in (b"", b"identity"):
+            return ApiError(415, "Compressed bodies are not taken. Send the JSON as it is."), Shape.OPENAI
+        if request.content_length > self._settings.max_body:
+            error = ApiError(413, f"The body is larger than {self._settings.max_body} bytes.", code="body_too_large")
+            return error, Shape.OPENAI
+        if request.content_length > _SCREENED or request.chunked or request.expect:
+            return self._service.screen(request)
+        return None
+
+    def _refuse(self, status: int, message: str, code: str | None = None) -> None:
+        if self._refusal is None:
+            self._refusal = ApiError(status, message, code=code), Shape.OPENAI
+
+    def _feed(self, data: bytes) -> None:
+        if self._parsing is None and not self._queue:
+            self._deadline = self._loop.time() + self._settings.head_seconds
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refuse(400, "Upgrades are not supported.")
+        except httptools.HttpParserCallbackError:
+            raise  # a mistake of ours: let it be seen
+        except httptools.HttpParserError:
+            self._refuse(400, "The request is not valid HTTP/1.1.")
+        if self._in_head:
+            self._head_bytes += len(data)  # a header that never ends is not reported by the parser
+            if self._head_bytes > self._settings.max_head:
+                self._refuse(431, f"The head is larger than {self._settings.max_head} bytes.")
+
+    def _pump(self) -> None:
+        """Takes up the next request, as long as they are answered at once."""
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            while self._current is None and not self._shut:
+                if self._queue:
+                    self._current = self._queue.popleft()
+                    self._service.handle(self, self._current)
+                elif self._refusal is not None:
+                    error, shape = self._refusal
+                    self._current = Request(b"", b"", keep_alive=False)
+                    self.respond_error(error, shape)
+                elif self._held:
+                    held = bytes(self._held)
+                    self._held.clear()
+                    if not self._reading:
+                        self._transport.resume_reading()
+                        self._reading = True
+                    self._feed(held)
+                else:
+                    return
+        finally:
+            self._pumping = False
+
+    # Answering
+
+    @property
+    def _keep(self) -> bool:
+        return self._current is not None and self._current.keep_alive and not self.draining
+
+    def respond(
+        self, status: int, body: bytes, headers: bytes = b"", content_type: bytes = b"application/json"
+    ) -> None:
+        """Answers the current request in one piece. `headers` are whole lines."""
+        head = b"HTTP/1.1 %d %s\r\ncontent-type: %s\r\ncontent-length: %d\r\n%s%s\r\n" % (
+            status,
+            _REASONS.get(status, b""),
+            content_type,
+            len(body),
+            headers,
+            b"" if self._keep else b"connection: close\r\n",
+        )
+        self._transport.write(head + body)
+        self._finished()
+
+    def respond_error(self, error: ApiError, shape: Shape, headers: bytes = b"") -> None:
+        """Answers the current request with an error."""
+        self.respond(error.status, error.body(shape), error.headers() + headers)
+
+    def begin(self, headers: bytes) -> None:
+        """Begins a stream of events; its head goes out with the first bytes."""
+        modern = self._current is not None and self._current.modern
+        if self._current is not None and not modern:
+            self._current.keep_alive = False
+        self._start = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n%s%s%s\r\n" % (
+            headers,
+            b"transfer-encoding: chunked\r\n" if modern else b"",
+            b"" if self._keep else b"connection: close\r\n",
+        )
+
+    def write(self, data: bytes) -> None:
+        """Writes a part of the stream."""
+        if self._current is not None and self._current.modern:
+            data = b"%x\r\n%s\r\n" % (len(data), data)
+        if self._start is not None:
+            data = self._start + data
+            self._start = None
+        self._transport.write(data)
+
+    def end(self) -> None:
+        """Ends the stream."""
+        tail = b"0\r\n\r\n" if self._current is not None and self._current.modern else b""
+        if self._start is not None:
+            tail = self._start + tail
+            self._start = None
+        if tail:
+            self._transport.write(tail)
+        self._finished()
+
+    def cut(self) -> None:
+        """Drops the connection as it stands."""
+        if not self._shut:
+            self._shut = True
+            self._transport.abort()
+            job, self.job = self.job, None
+            if job is not None:
+                job.client_lost()
+
+    def _finished(self) -> None:
+        keep = self._keep
+        self._current = None
+        self.job = None
+        if not keep:
+            self._close()
+            return
+        self._deadline = self._loop.time() + self._settings.idle_seconds
+        if self._continue_due:
+            self._continue_due = False
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if self._queue or self._held or self._refusal is not None:
+            # Not now: whoever has answered is still on the stack.
+            self._loop.call_soon(self._pump)
+
+    def _close(self) -> None:
+        """Closes after what was written has gone out. What the client still sends is read and thrown away for a moment:
+        closing on unread bytes would make the kernel reset the connection and lose the answer."""
+        self._shut = True
+        if not self._transport.is_closing():
+            if not self._reading:
+                self._transport.resume_reading()
+            if self._parsing is not None and self._transport.can_write_eof():
+                self._transport.write_eof()
+                self._loop.call_later(_LINGER_SECONDS, self._transport.abort)
+            else:
+                self._transport.close()
+
+    def drain(self) -> None:
+        """Closes now where nothing is being answered, else after the answer."""
+        self.draining = True
+        if self._current is None and not self._shut:
+            self._close()
+
+    def check(self, now: float) -> None:
+        """Called by the sweeper: deadlines of the client, then of the job."""
+        if self._transport.is_closing() and self._shut:
+            if now - self._blocked_since > self._settings.blocked_seconds:
+                self._transport.abort()
+            return
+        if now - self._blocked_since > self._settings.blocked_seconds:
+            self.cut()
+        elif self._current is None and now > self._deadline:
+            if self._parsing is None:
+                self._close()
+            else:
+                self._refuse(408, "The request took too long to arrive.")
+                self._pump()
+        elif self.job is not None:
+            self.job.check(now)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered."""
+        return self._current is not None

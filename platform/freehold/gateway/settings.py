@@ -1,0 +1,103 @@
+"""Configuration of the gateway, read once at start. Every field says its environment variable."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from freehold.common import env, ports
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Durations are in seconds, sizes in bytes.
+
+    Attributes:
+        redis_url: REDIS_URL. Snapshot, usage stream and watermarks.
+        state: GATEWAY_STATE, else $FREEHOLD_DATA/gateway. Journal, slots and snapshot; one gateway a folder.
+        gateway_id: GATEWAY_ID, else the host's name. Names this journal to metering; must be stable over restarts.
+        region: FREEHOLD_REGION.
+        host, port, private_port: FREEHOLD_HOST and common/ports.py. The private port serves health and metrics.
+        max_requests: GATEWAY_MAX_REQUESTS. Requests in flight; one more is answered 503. Each has a slot on disk.
+        max_head, max_body, max_answer: 64 KiB of request head, 32 MiB of body, 256 MiB of an answer in one piece.
+        head_seconds, body_seconds, idle_seconds: how long a client may take for its head and body, or stay idle.
+        connect_seconds: GATEWAY_CONNECT_SECONDS. To reach a replica.
+        first_token_seconds: GATEWAY_FIRST_TOKEN_SECONDS. From forwarding to the first frame of a stream.
+        between_tokens_seconds: GATEWAY_BETWEEN_TOKENS_SECONDS. From frame to frame.
+        answer_seconds: GATEWAY_ANSWER_SECONDS. From forwarding to the end of an answer in one piece.
+        blocked_seconds: GATEWAY_BLOCKED_SECONDS. A client that takes no bytes for so long is cut off.
+        write_buffer: GATEWAY_WRITE_BUFFER. Bytes waiting for one client above which its replica is not read from.
+        drain_seconds: GATEWAY_DRAIN_SECONDS. What requests in flight get after SIGTERM.
+        segment_bytes: GATEWAY_SEGMENT_BYTES. Size at which the journal begins a new segment.
+        reserve_bytes: GATEWAY_RESERVE_BYTES. With less than this free on the journal's disk, new requests are refused,
+        so
+            that those in flight can still be settled.
+        resend_seconds: GATEWAY_RESEND_SECONDS. Without progress of the watermark for so long, the stream is checked.
+        sweep_seconds: GATEWAY_SWEEP_SECONDS. How often deadlines are looked at.
+        json_log: GATEWAY_LOG_JSON.
+    """
+
+    redis_url: str
+    state: Path
+    gateway_id: str
+    region: str = "local"
+    host: str = ports.HOST
+    port: int = ports.GATEWAY
+    private_port: int = ports.GATEWAY_METRICS
+    max_requests: int = 4_096
+    max_head: int = 64 * 1024
+    max_body: int = 32 * 1024 * 1024
+    max_answer: int = 256 * 1024 * 1024
+    head_seconds: float = 30
+    body_seconds: float = 300
+    idle_seconds: float = 75
+    connect_seconds: float = 5
+    first_token_seconds: float = 300
+    between_tokens_seconds: float = 120
+    answer_seconds: float = 600
+    blocked_seconds: float = 60
+    write_buffer: int = 64 * 1024
+    drain_seconds: float = 30
+    segment_bytes: int = 16 * 1024 * 1024
+    reserve_bytes: int = 64 * 1024 * 1024
+    resend_seconds: float = 30
+    sweep_seconds: float = 1
+    json_log: bool = True
+
+
+def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Settings as the environment has them. Raises env.ConfigurationError, naming the variable."""
+
+    def seconds(name: str, default: int) -> float:
+        value = environ.get(name, "")
+        try:
+            return float(value) if value else default
+        except ValueError:
+            raise env.ConfigurationError(f"{name}={value!r} is not a number of seconds.") from None
+
+    state = environ.get("GATEWAY_STATE") or str(Path(env.text("FREEHOLD_DATA", environ=environ)) / "gateway")
+    return Settings(
+        redis_url=env.text("REDIS_URL", environ=environ),
+        state=Path(state),
+        gateway_id=env.text("GATEWAY_ID", socket.gethostname(), environ=environ),
+        region=env.text("FREEHOLD_REGION", "local", environ=environ),
+        max_requests=env.integer("GATEWAY_MAX_REQUESTS", 4_096, environ=environ),
+        connect_seconds=seconds("GATEWAY_CONNECT_SECONDS", 5),
+        first_token_seconds=seconds("GATEWAY_FIRST_TOKEN_SECONDS", 300),
+        between_tokens_seconds=seconds("GATEWAY_BETWEEN_TOKENS_SECONDS", 120),
+        answer_seconds=seconds("GATEWAY_ANSWER_SECONDS", 600),
+        blocked_seconds=seconds("GATEWAY_BLOCKED_SECONDS", 60),
+        write_buffer=env.integer("GATEWAY_WRITE_BUFFER", 64 * 1024, environ=environ),
+        drain_seconds=seconds("GATEWAY_DRAIN_SECONDS", 30),
+        segment_bytes=env.integer("GATEWAY_SEGMENT_BYTES", 16 * 1024 * 1024, environ=environ),
+        reserve_bytes=env.integer("GATEWAY_RESERVE_BYTES", 64 * 1024 * 1024, environ=environ),
+        resend_seconds=seconds("GATEWAY_RESEND_SECONDS", 30),
+        sweep_seconds=seconds("GATEWAY_SWEEP_SECONDS", 1),
+        json_log=env.boolean("GATEWAY_LOG_JSON", True, environ=environ),
+    )

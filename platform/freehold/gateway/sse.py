@@ -1,0 +1,283 @@
+"""Streams of events, frame by frame: tokens counted, the model's public name put in, usage that nobody asked for taken
+out, and the truth about how they ended. Used by relay.py.
+
+vLLM says `[DONE]` after its engine crashed (an error frame comes before it) and after an abort (a finish_reason of
+`abort`), and keeps HTTP 200 (measured on 0.32). So neither status nor `[DONE]` is success: a stream is `done` only
+when it ended properly, and everything else becomes an error frame without any end of success.
+
+Tokens are counted into the bill's slot before the bytes are written, so a process killed in between differs by the
+frame in flight. Frames of chat and completions carry exact numbers for each choice (`continuous_usage_stats`); the
+events of messages and responses carry none until the end, so until then a delta counts as one token, marked as
+estimated.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
+
+from freehold.gateway.errors import Shape, frame
+from freehold.gateway.slots import CACHED, ESTIMATED, PROMPT, REASONING
+from freehold.gateway.usage import AnthropicUsage, OpenAIUsage, ResponsesUsage
+
+if TYPE_CHECKING:
+    from freehold.gateway.bodies import Call
+    from freehold.gateway.meter import Bill
+
+_LARGEST_FRAME = 16 * 1024 * 1024
+_DONE = b"[DONE]"
+# Inside a JSON string every quote is escaped, so `,"usage":{` can only be the member itself. Usage nests one level
+# deep.
+_USAGE = re.compile(rb',"usage":\{(?:[^{}]|\{[^{}]*\})*\}')
+
+
+class _Choice(msgspec.Struct):
+    index: int = 0
+    finish_reason: str | None = None
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Choice] = []
+    usage: OpenAIUsage | None = None
+    error: dict[str, object] | str | None = None
+
+
+class _AnthropicMessage(msgspec.Struct):
+    usage: AnthropicUsage | None = None
+
+
+class _AnthropicDelta(msgspec.Struct):
+    stop_reason: str | None = None
+
+
+class _AnthropicEvent(msgspec.Struct):
+    type: str
+    message: _AnthropicMessage | None = None
+    delta: _AnthropicDelta | None = None
+    usage: AnthropicUsage | None = None
+
+
+class _Response(msgspec.Struct):
+    status: str | None = None
+    usage: ResponsesUsage | None = None
+
+
+class _ResponsesEvent(msgspec.Struct):
+    type: str
+    sequence_number: int = 0
+    response: _Response | None = None
+
+
+_chunks = msgspec.json.Decoder(_Chunk)
+_anthropic_events = msgspec.json.Decoder(_AnthropicEvent)
+_responses_events = msgspec.json.Decoder(_ResponsesEvent)
+
+
+class Stream(ABC):
+    """What comes from the engine → what goes to the client.
+
+    Attributes:
+        done: the stream has ended properly.
+        failure: why it did not; nothing may follow.
+    """
+
+    shape: ClassVar[Shape]
+
+    def __init__(self, call: Call, served_model_name: str, bill: Bill) -> None:
+        self._call = call
+        self._slot = bill.slot
+        self._words = bill.slot.words
+        self._served = b'"model":' + msgspec.json.encode(served_model_name)
+        self._public = b'"model":' + msgspec.json.encode(call.model)
+        self._rest = b""
+        self._sequence = 0
+        self.done = False
+        self.failure: str | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        """Takes bytes as they come; returns whole frames for the client, maybe none."""
+        frames = (self._rest + data).split(b"\n\n") if self._rest else data.split(b"\n\n")
+        self._rest = frames.pop()
+        if len(self._rest) > _LARGEST_FRAME:
+            return self.fail("The engine sent an event without end.")
+        ready = []
+        for event in frames:
+            if self.done or self.failure is not None:
+                break
+            try:
+                ready.append(self._frame(event))
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                ready.append(self.fail("The engine sent an event that cannot be read."))
+        return b"".join(ready)
+
+    def finish(self) -> bytes:
+        """The engine has ended its answer: an error frame unless the stream was done."""
+        if self.done or self.failure is not None:
+            return b""
+        return self.fail("The engine ended the answer early. What was received is incomplete; try again.")
+
+    def fail(self, message: str) -> bytes:
+        """Ends the stream with an error frame."""
+        self.failure = message
+        return frame(self.shape, message, "engine_failed", self._sequence + 1)
+
+    @abstractmethod
+    def _frame(self, event: bytes) -> bytes:
+        """One event, without its blank line."""
+
+    def _prompt(self, tokens: int, cached: int) -> None:
+        self._words[PROMPT] = tokens
+        self._words[CACHED] = cached
+
+    def _total(self, completion: int, reasoning: int) -> None:
+        """The engine's own final numbers: they replace whatever was counted."""
+        slot = self._slot
+        for choice in range(self._call.prompts * self._call.choices):
+            slot.choice(choice, 0)
+        slot.choice(0, completion)
+        self._words[REASONING] = reasoning
+        self._words[ESTIMATED] = 0
+
+
+class OpenAIStream(Stream):
+    """Chat completions and completions."""
+
+    shape = Shape.OPENAI
+
+    def __init__(self, call: Call, served_model_name: str, bill: Bill) -> None:
+        super().__init__(call, served_model_name, bill)
+        self._prompts: dict[int, int] = {}
+        self._choices = call.prompts * call.choices
+        if call.prompts > 1:
+            self._words[ESTIMATED] = 1  # until each prompt's length was seen
+
+    def _frame(self, event: bytes) -> bytes:
+        if not event.startswith(b"data: "):
+            return b""  # comments and blank lines
+        if event[6:] == _DONE:
+            self.done = True
+            return event + b"\n\n"
+        chunk = _chunks.decode(event[6:])
+        if chunk.error is not None:
+            return self.fail("The engine failed while it was answering. What was received is incomplete; try again.")
+        for choice in chunk.choices:
+            if choice.finish_reason in ("abort", "error"):
+                return self.fail("The engine aborted the answer. What was received is incomplete; try again.")
+        show = self._call.show_every_usage
+        if chunk.usage is not None:
+            if chunk.choices:
+                self._count(chunk.usage, chunk.choices[0].index)
+            else:
+                self._prompt(chunk.usage.prompt_tokens, chunk.usage.cached)
+                self._total(chunk.usage.completion_tokens or 0, chunk.usage.reasoning)
+                show = self._call.show_usage
+                if not show:
+                    return b""
+        event = event.replace(self._served, self._public, 1)
+        if not show:
+            event = _USAGE.sub(b"", event, count=1)
+        return event + b"\n\n"
+
+    def _count(self, usage: OpenAIUsage, index: int) -> None:
+        if not 0 <= index < self._choices:
+            return
+        self._slot.choice(index, usage.completion_tokens or 0)
+        if self._call.prompts == 1:
+            self._words[PROMPT] = usage.prompt_tokens
+            return
+        # Each frame has its own prompt's length; only the last one sums (vLLM: index = prompt × n + choice).
+        self._prompts[index // self._call.choices] = usage.prompt_tokens
+        self._words[PROMPT] = sum(self._prompts.values())
+        self._words[ESTIMATED] = len(self._prompts) < self._call.prompts
+
+
+def _data(event: bytes) -> bytes:
+    """The data line of an event that may have an `event:` line before it."""
+    start = event.find(b"data: ")
+    return event[start + 6 :] if start >= 0 else b""
+
+
+class AnthropicStream(Stream):
+    """Messages."""
+
+    shape = Shape.ANTHROPIC
+
+    def _frame(self, event: bytes) -> bytes:
+        data = _data(event)
+        if not data:
+            return b""
+        parsed = _anthropic_events.decode(data)
+        match parsed.type:
+            case "content_block_delta":
+                self._slot.add(1)
+                self._words[ESTIMATED] = 1
+            case "message_start":
+                if parsed.message is not None and parsed.message.usage is not None:
+                    usage = parsed.message.usage
+                    self._prompt(usage.prompt, usage.cached)
+                event = event.replace(self._served, self._public, 1)
+            case "message_delta":
+                if parsed.usage is not None:
+                    self._prompt(parsed.usage.prompt, parsed.usage.cached)
+                    self._total(parsed.usage.output_tokens, 0)
+                if parsed.delta is None or parsed.delta.stop_reason is None:
+                    # vLLM maps `abort`, and nothing else that ends a message, to no reason at all.
+                    return self.fail("The engine aborted the answer. What was received is incomplete; try again.")
+            case "message_stop":
+                self.done = True
+            case "error":
+                return self.fail(
+                    "The engine failed while it was answering. What was received is incomplete; try again."
+                )
+            case _:
+                pass
+        return event + b"\n\n"
+
+
+class ResponsesStream(Stream):
+    """Responses. The prompt's length comes only at the end; until then it is guessed from the request's size."""
+
+    shape = Shape.RESPONSES
+
+    def __init__(self, call: Call, served_model_name: str, bill: Bill) -> None:
+        super().__init__(call, served_model_name, bill)
+        self._words[PROMPT] = call.prompt_guess
+        self._words[ESTIMATED] = 1
+
+    def _frame(self, event: bytes) -> bytes:
+        data = _data(event)
+        if not data:
+            return b""
+        if data == _DONE:
+            return b""
+        parsed = _responses_events.decode(data)
+        self._sequence = parsed.sequence_number
+        kind = parsed.type
+        if kind.endswith(".delta"):
+            self._slot.add(1)
+            self._words[ESTIMATED] = 1
+            return event + b"\n\n"
+        if parsed.response is not None:
+            usage = parsed.response.usage
+            if usage is not None:
+                self._prompt(usage.input_tokens, usage.cached)
+                self._total(usage.output_tokens, usage.reasoning)
+            if parsed.response.status in ("failed", "cancelled"):
+                return self.fail(
+                    "The engine failed while it was answering. What was received is incomplete; try again."
+                )
+            event = event.replace(self._served, self._public, 1)
+            self.done = kind in ("response.completed", "response.incomplete")
+        elif kind == "error":
+            return self.fail("The engine failed while it was answering. What was received is incomplete; try again.")
+        return event + b"\n\n"
+
+
+STREAMS: dict[Shape, type[Stream]] = {
+    Shape.OPENAI: OpenAIStream,
+    Shape.ANTHROPIC: AnthropicStream,
+    Shape.RESPONSES: ResponsesStream,
+}

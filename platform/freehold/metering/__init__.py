@@ -1,0 +1,1 @@
+"""What was used: one UsageEvent an answered request, one ReplicaInterval a state of a replica. Prices nothing."""

@@ -1,0 +1,184 @@
+"""Redis stream → PostgreSQL: each record exactly once, whatever is killed meanwhile.
+
+The order is everything: records, the hours they make due and the watermark are committed in one transaction; only then
+is the watermark told to the gateway, and only then are the entries deleted. A crash anywhere leaves entries in the
+stream that lie at or below the watermark; the next drain recognises them by it. Called by services.usage_drain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+from django.db import DataError, IntegrityError, connection, transaction
+
+from freehold.db.rls import system_scope
+from freehold.metering.due import hours_mark
+from freehold.metering.intake import Batch, Journal, Numbered, Reject, Usage, parse, plan, read, refuse
+from freehold.metering.models import GatewayWatermark, UsageEvent, UsageReject
+from freehold.metering.records import DueHourKey
+from freehold.tenancy.models import Tenant
+from freehold.wire import names
+
+_LOCK = 0x4452414E  # "DRAN": one drain at a time
+_BATCH = 500
+
+# Two drains may tell their watermarks in the wrong order; only the higher one counts.
+_TELL = """
+for i = 1, #ARGV, 2 do
+  local old = redis.call('HGET', KEYS[1], ARGV[i])
+  if not old or tonumber(old) < tonumber(ARGV[i + 1]) then
+    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+  end
+end
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Committed:
+    """What one transaction did. `done` entries may be deleted, `held` ones wait for a gap to be filled."""
+
+    events: int
+    rejects: int
+    marks: Mapping[Journal, int]
+    done: tuple[bytes, ...]
+    held: tuple[bytes, ...]
+
+
+def entries_commit(entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> Committed | None:
+    """Commits what is new in these stream entries, in one transaction. None: another drain is at work."""
+    parsed = [(entry, parse(entry, fields)) for entry, fields in entries]
+    batches = [item for _, item in parsed if isinstance(item, Batch)]
+    unreadable = [(entry, item) for entry, item in parsed if isinstance(item, Reject)]
+    with system_scope("one stream carries the usage of every tenant"):
+        if not _lock():
+            return None
+        todo = plan(batches, _watermarks({batch.journal for batch in batches}))
+        usages, rejects = _sort_out(todo.records)
+        refused = _insert(usages)
+        rejects += refused
+        _quarantine([*rejects, *(item for _, item in unreadable)])
+        hours_mark(_hours(usages))
+        _advance(todo.marks)
+    return Committed(
+        events=len(usages) - len(refused),
+        rejects=len(rejects) + len(unreadable),
+        marks=todo.marks,
+        done=(*todo.done, *(entry for entry, _ in unreadable)),
+        held=todo.held,
+    )
+
+
+def acknowledge(client: redis.Redis, committed: Committed) -> None:
+    """Tells gateways what is committed, then deletes the entries, in that order. Raises redis.RedisError."""
+    arguments: list[str | int] = []
+    for (gateway, epoch), sequence in committed.marks.items():
+        if sequence > 0:
+            arguments += [f"{gateway}/{epoch}", sequence]
+    if arguments:
+        client.register_script(_TELL)(keys=[names.WATERMARKS], args=arguments)
+    if committed.done:
+        client.xdel(names.USAGE, *committed.done)
+
+
+def _lock() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_LOCK])
+        return bool(cursor.fetchone()[0])
+
+
+def _watermarks(journals: set[Journal]) -> dict[Journal, int]:
+    gateways = {gateway for gateway, _ in journals}
+    rows = GatewayWatermark.objects.filter(gateway__in=gateways)
+    return {(row.gateway, row.epoch): row.sequence for row in rows if (row.gateway, row.epoch) in journals}
+
+
+def _sort_out(records: Iterable[Numbered]) -> tuple[list[Usage], list[Reject]]:
+    usages: list[Usage] = []
+    rejects: list[Reject] = []
+    for item in map(read, records):
+        if isinstance(item, Usage):
+            usages.append(item)
+        else:
+            rejects.append(item)
+    known = set(Tenant.objects.filter(pk__in={usage.tenant_id for usage in usages}).values_list("pk", flat=True))
+    rejects += [
+        refuse(usage.source, f"there is no tenant {usage.record.tenant}")
+        for usage in usages
+        if usage.tenant_id not in known
+    ]
+    return [usage for usage in usages if usage.tenant_id in known], rejects
+
+
+def _insert(usages: Sequence[Usage]) -> list[Reject]:
+    """Inserts events; what PostgreSQL refuses by itself comes back. An event that is there already changes nothing."""
+    try:
+        with transaction.atomic():
+            UsageEvent.objects.bulk_create(map(_event, usages), batch_size=_BATCH, ignore_conflicts=True)
+    except (DataError, IntegrityError) as error:
+        if len(usages) == 1:
+            return [refuse(usages[0].source, str(error))]
+        return [reject for usage in usages for reject in _insert([usage])]
+    return []
+
+
+def _event(usage: Usage) -> UsageEvent:
+    record = usage.record
+    return UsageEvent(
+        event_id=usage.event_id,
+        tenant_id=usage.tenant_id,
+        occurred_at=usage.occurred_at,
+        api_key_id=record.key,
+        endpoint_id=usage.endpoint_id,
+        generation=record.generation,
+        billing_mode=record.billing_mode,
+        model=record.model,
+        route=record.route,
+        region=record.region,
+        weight_digest=record.weight_digest,
+        engine_digest=record.engine_digest,
+        outcome=record.outcome,
+        replica=record.replica,
+        adapter=record.adapter,
+        prompt_tokens=record.prompt_tokens,
+        cached_tokens=record.cached_tokens,
+        completion_tokens=record.completion_tokens,
+        reasoning_tokens=record.reasoning_tokens,
+        estimated=record.estimated,
+        first_token_ms=record.first_token_ms,
+        duration_ms=record.duration_ms,
+    )
+
+
+def _quarantine(rejects: Iterable[Reject]) -> None:
+    rows: list[Any] = [
+        UsageReject(
+            gateway=reject.journal[0],
+            epoch=reject.journal[1],
+            sequence=reject.sequence,
+            reason=reject.reason,
+            raw=reject.raw,
+            digest=reject.digest,
+        )
+        for reject in rejects
+    ]
+    UsageReject.objects.bulk_create(rows, batch_size=_BATCH, ignore_conflicts=True)
+
+
+def _hours(usages: Iterable[Usage]) -> set[DueHourKey]:
+    return {
+        DueHourKey(tenant_id=usage.tenant_id, hour=usage.occurred_at.replace(minute=0, second=0, microsecond=0))
+        for usage in usages
+    }
+
+
+def _advance(marks: Mapping[Journal, int]) -> None:
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO metering_gatewaywatermark (gateway, epoch, sequence, updated_at) VALUES (%s, %s, %s, now())"
+            " ON CONFLICT (gateway, epoch) DO UPDATE SET sequence = excluded.sequence, updated_at = excluded.updated_at"
+            " WHERE metering_gatewaywatermark.sequence < excluded.sequence",
+            [(gateway, epoch, sequence) for (gateway, epoch), sequence in marks.items() if sequence > 0],
+        )

@@ -1,0 +1,167 @@
+"""Stream entries → what to commit: pure, called by the drain.
+
+Envelope and records are decoded apart, so that one record of a kind we cannot read costs itself and not its batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from freehold.common import ids
+from freehold.common.errors import NotFound
+from freehold.wire.usage import UsageRecord
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LONGEST_NAME = 200
+_LARGEST_SEQUENCE = 1 << 62
+
+Journal = tuple[str, str]  # gateway, epoch
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    """A UsageBatch whose records are still bytes."""
+
+    gateway: str
+    epoch: str
+    first_sequence: int
+    records: tuple[msgspec.Raw, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """One stream entry. `records` are msgpack bytes; the first has number `first_sequence`."""
+
+    entry: bytes
+    journal: Journal
+    first_sequence: int
+    records: tuple[bytes, ...]
+
+    @property
+    def last_sequence(self) -> int:
+        """Number of the last record; below `first_sequence` where there is none."""
+        return self.first_sequence + len(self.records) - 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reject:
+    """Something that cannot become an event."""
+
+    reason: str
+    raw: bytes
+    journal: Journal = ("", "")
+    sequence: int | None = None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the bytes."""
+        return hashlib.sha256(self.raw).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Numbered:
+    """A record with its place in a journal."""
+
+    journal: Journal
+    sequence: int
+    raw: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Usage:
+    """A record that can be read, its ids parsed."""
+
+    source: Numbered
+    record: UsageRecord
+    event_id: uuid.UUID
+    tenant_id: uuid.UUID
+    endpoint_id: uuid.UUID
+    occurred_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What to do with some entries.
+
+    Attributes:
+        records: to commit, in order, none at or below its journal's watermark.
+        marks: journals seen → their watermark once `records` are committed (0: still nothing).
+        done: entries that may go once that has happened.
+        held: entries above a gap: they wait in the stream for the resend.
+    """
+
+    records: tuple[Numbered, ...]
+    marks: Mapping[Journal, int]
+    done: tuple[bytes, ...]
+    held: tuple[bytes, ...]
+
+
+def parse(entry: bytes, fields: Mapping[bytes, bytes]) -> Batch | Reject:
+    """One stream entry. A Reject has all of its bytes."""
+    raw = fields.get(b"b")
+    if raw is None:
+        return Reject(reason="the stream entry has no field b", raw=msgspec.msgpack.encode(list(fields.items())))
+    try:
+        envelope = msgspec.msgpack.decode(raw, type=_Envelope)
+    except msgspec.MsgspecError as error:
+        return Reject(reason=f"not a UsageBatch: {error}", raw=raw)
+    if not (_is_name(envelope.gateway) and _is_name(envelope.epoch)):
+        return Reject(reason="gateway or epoch is empty, too long, or has a slash or NUL in it", raw=raw)
+    if not 1 <= envelope.first_sequence <= _LARGEST_SEQUENCE:
+        return Reject(reason=f"first_sequence is {envelope.first_sequence}; an epoch begins at 1", raw=raw)
+    return Batch(
+        entry=entry,
+        journal=(envelope.gateway, envelope.epoch),
+        first_sequence=envelope.first_sequence,
+        records=tuple(bytes(record) for record in envelope.records),
+    )
+
+
+def plan(batches: Iterable[Batch], watermarks: Mapping[Journal, int]) -> Plan:
+    """Which records are new, given what is committed. Nothing is ever taken from above a gap."""
+    marks: dict[Journal, int] = {}
+    records: list[Numbered] = []
+    done: list[bytes] = []
+    held: list[bytes] = []
+    for batch in sorted(batches, key=lambda batch: (batch.journal, batch.first_sequence)):
+        mark = marks.setdefault(batch.journal, watermarks.get(batch.journal, 0))
+        if batch.first_sequence > mark + 1:
+            # An empty batch above the mark tells nothing; it must not move the mark.
+            (held if batch.records else done).append(batch.entry)
+            continue
+        for sequence in range(mark + 1, batch.last_sequence + 1):
+            raw = batch.records[sequence - batch.first_sequence]
+            records.append(Numbered(journal=batch.journal, sequence=sequence, raw=raw))
+        marks[batch.journal] = max(mark, batch.last_sequence)
+        done.append(batch.entry)
+    return Plan(records=tuple(records), marks=marks, done=tuple(done), held=tuple(held))
+
+
+def read(source: Numbered) -> Usage | Reject:
+    """One record, or why it cannot be read. Whether its tenant exists is the caller's question."""
+    try:
+        record = msgspec.msgpack.decode(source.raw, type=UsageRecord)
+        return Usage(
+            source=source,
+            record=record,
+            event_id=uuid.UUID(hex=record.event_id),
+            tenant_id=ids.decode("tnt", record.tenant),
+            endpoint_id=ids.decode("ep", record.endpoint),
+            occurred_at=_EPOCH + timedelta(microseconds=record.occurred_at_ns // 1_000),
+        )
+    except (msgspec.MsgspecError, NotFound, ValueError, OverflowError) as error:
+        return refuse(source, str(error))
+
+
+def refuse(source: Numbered, reason: str) -> Reject:
+    """A record that is set aside."""
+    return Reject(reason=reason.replace("\0", ""), raw=source.raw, journal=source.journal, sequence=source.sequence)
+
+
+def _is_name(text: str) -> bool:
+    return 0 < len(text) <= _LONGEST_NAME and "/" not in text and "\0" not in text

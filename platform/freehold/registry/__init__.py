@@ -1,0 +1,1 @@
+"""The customers' weights: model repos, immutable revisions, their files; inspection; object storage."""

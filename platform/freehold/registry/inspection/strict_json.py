@@ -1,0 +1,43 @@
+"""JSON that means the same to every reader: no duplicate keys, no NaN, bounded.
+
+Python's json takes the last of duplicate keys, others the first: a file could show one configuration to an inspection
+and another to the engine. Infinity is let through: Mamba-like models have `time_step_limit: [0.0, Infinity]`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from freehold.registry.inspection.problems import Malformed
+
+_REMEDY = "Write it again with a JSON library."
+
+
+def loads(content: bytes) -> Any:
+    """The parsed document. Raises Malformed."""
+    try:
+        return json.loads(content.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant)
+    except UnicodeDecodeError:
+        raise Malformed("json_encoding", "is not UTF-8 text", _REMEDY) from None
+    except RecursionError:
+        raise Malformed("json_depth", "is nested too deeply", _REMEDY) from None
+    except ValueError as error:
+        raise Malformed("json_syntax", f"is not valid JSON ({error})", _REMEDY) from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise Malformed("json_duplicate_key", f"has the key {key[:80]!r} twice in one object", _REMEDY)
+            seen.add(key)
+    return result
+
+
+def _constant(name: str) -> float:
+    if name == "NaN":
+        raise Malformed("json_nan", "holds NaN, which JSON does not have", _REMEDY)
+    return float(name.replace("Infinity", "inf"))

@@ -1,0 +1,1 @@
+"""Served models: Endpoint with its immutable specs, phase and conditions; publishes routes to gateways."""

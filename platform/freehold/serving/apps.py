@@ -1,0 +1,8 @@
+"""Django's entry for serving."""
+
+from django.apps import AppConfig
+
+
+class ServingConfig(AppConfig):
+    name = "freehold.serving"
+    label = "serving"

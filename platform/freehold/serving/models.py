@@ -1,0 +1,99 @@
+"""Endpoint: a served model. Its spec is immutable per generation; its status is what workers last observed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import models
+from django.db.models import Q
+
+from freehold.db.models import TenantOwned
+from freehold.serving.choices import BillingMode, EndpointKind, Phase
+
+ENDPOINT_NAME_MAX = 60
+
+
+class Endpoint(TenantOwned):
+    """Desired state by generation, observed state, and the lock under which a worker works on it.
+
+    Attributes:
+        generation: of the newest EndpointSpec.
+        observed_generation: the generation that the status speaks of.
+        conditions: a list of {type, status, reason, message, last_transition_at}.
+        replicas_observed: a list of {id, state, host, port, since}.
+        lock_token, lock_expires_at: who works on it; a status is written only under its own token.
+        next_reconcile_at: when a worker should look again.
+        deletion_requested_at: set once; the endpoint is finalized, then `deleted_at`.
+    """
+
+    ID_PREFIX = "ep"
+
+    name = models.TextField()
+    kind = models.TextField(
+        choices=[(kind.value, kind.value) for kind in EndpointKind], default=EndpointKind.DEDICATED.value
+    )
+    billing_mode = models.TextField(choices=[(mode.value, mode.value) for mode in BillingMode])
+    cluster = models.ForeignKey("fleet.Cluster", on_delete=models.PROTECT, related_name="endpoints")
+    generation = models.PositiveIntegerField(default=1)
+
+    observed_generation = models.PositiveIntegerField(default=0)
+    phase = models.TextField(choices=[(phase.value, phase.value) for phase in Phase], default=Phase.PENDING.value)
+    conditions = models.JSONField(default=list)
+    replicas_observed = models.JSONField(default=list)
+    ready_replicas = models.PositiveIntegerField(default=0)
+
+    lock_token = models.UUIDField(null=True)
+    lock_expires_at = models.DateTimeField(null=True)
+    next_reconcile_at = models.DateTimeField()
+    deletion_requested_at = models.DateTimeField(null=True)
+    deleted_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "name"], condition=Q(deleted_at=None), name="endpoint_name_once_per_tenant"
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["cluster", "next_reconcile_at"], condition=Q(deleted_at=None), name="endpoint_due"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def model_name(self) -> str:
+        """The public model name: what applications send as `model`."""
+        return f"{self.tenant.slug}/{self.name}"
+
+    @property
+    def spec(self) -> EndpointSpec:
+        """The spec of the current generation. Use prefetched `specs` where there are many endpoints."""
+        return next(spec for spec in self.specs.all() if spec.generation == self.generation)
+
+    def condition(self, kind: str) -> dict[str, Any] | None:
+        """The condition of that type, if it was ever set."""
+        return next((condition for condition in self.conditions if condition["type"] == kind), None)
+
+
+class EndpointSpec(TenantOwned):
+    """What the owner asked for in one generation. Never changed, only followed by the next."""
+
+    ID_PREFIX = "eps"
+
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="specs")
+    generation = models.PositiveIntegerField()
+    revision = models.ForeignKey("registry.Revision", on_delete=models.PROTECT, related_name="+")
+    flavor = models.ForeignKey("fleet.GpuFlavor", on_delete=models.PROTECT, related_name="+")
+    replicas = models.PositiveIntegerField()
+    arguments = models.JSONField(default=dict)
+    engine_digest = models.TextField()
+    created_by = models.TextField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["endpoint", "generation"], name="endpoint_spec_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.endpoint_id} generation {self.generation}"

@@ -1,0 +1,303 @@
+"""Writes of serving: desired state by people, observed state by workers.
+
+Desired state is written here and nowhere else; a hint makes a worker look soon, the periodic resync makes it look
+anyway.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import F, Q
+
+from freehold.common import clock
+from freehold.common.errors import Conflict, InvalidInput, NotFound
+from freehold.db.rls import system_scope, tenant_scope
+from freehold.fleet.selectors import Placement, placement_choose
+from freehold.registry import services as registry
+from freehold.registry.choices import RevisionStatus
+from freehold.registry.models import Revision
+from freehold.serving import arguments as engine_arguments
+from freehold.serving import publication
+from freehold.serving.choices import TRANSITIONS, BillingMode, Phase
+from freehold.serving.conditions import EndpointStatus, merge
+from freehold.serving.errors import StaleLock
+from freehold.serving.models import ENDPOINT_NAME_MAX, Endpoint, EndpointSpec
+from freehold.tenancy.actors import Actor
+from freehold.tenancy.models import Tenant
+from freehold.tenancy.permissions import Operation, require
+from freehold.tenancy.services import audit_record
+from freehold.wire import hints
+
+MAX_REPLICAS = 64
+LEASE = timedelta(seconds=60)
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
+
+
+def endpoint_create(
+    *,
+    actor: Actor,
+    tenant_id: uuid.UUID,
+    name: str,
+    model: str,
+    revision: str = "main",
+    billing_mode: BillingMode = BillingMode.TOKENS,
+    replicas: int = 1,
+    flavor: str | None = None,
+    region: str | None = None,
+    arguments: Mapping[str, Any] | None = None,
+) -> Endpoint:
+    """A new endpoint that serves `model` (`tenant/name`) at `revision` (a branch, tag or commit; pinned to the commit).
+
+    Raises InvalidInput or Refused naming the field, NotFound for a model this tenant does not have, Conflict for a name
+    in use or a revision that is not verified.
+    """
+    require(actor, Operation.ENDPOINT_WRITE, tenant_id=tenant_id)
+    if not _NAME.fullmatch(name) or len(name) > ENDPOINT_NAME_MAX:
+        raise InvalidInput(
+            f"A name has 1 to {ENDPOINT_NAME_MAX} lower-case letters, digits, dots and hyphens, and begins and ends "
+            "with a letter or digit.",
+            field="name",
+        )
+    _check_replicas(replicas)
+    checked = engine_arguments.validate(arguments or {})
+    pinned = registry.revision_resolve(tenant_id=tenant_id, repo=model, revision=revision)
+    if pinned.status != RevisionStatus.VERIFIED:
+        raise Conflict(
+            f"The revision {pinned.commit_id[:12]} of {model} is {pinned.status}, so it cannot be served. Upload what "
+            "is missing (weights as safetensors, config.json) and deploy the new revision.",
+            field="revision",
+        )
+    placement = placement_choose(flavor=flavor, region=region, replicas=replicas)
+    with tenant_scope(tenant_id):
+        endpoint = _insert(actor, tenant_id, name, billing_mode, placement)
+        _spec_add(actor, endpoint, revision=pinned, placement=placement, replicas=replicas, arguments=checked)
+        audit_record(
+            actor=actor,
+            tenant_id=tenant_id,
+            action="endpoint.create",
+            object_id=endpoint.public_id,
+            detail={"name": name, "model": model, "revision": pinned.commit_id, "replicas": replicas},
+        )
+        _after_commit(endpoint)
+    return endpoint
+
+
+def endpoint_scale(*, actor: Actor, tenant_id: uuid.UUID, endpoint_id: uuid.UUID, replicas: int) -> Endpoint:
+    """A new generation with another number of replicas and nothing else changed; 0 stops the endpoint.
+
+    Raises NotFound, InvalidInput, Conflict (being deleted).
+    """
+    require(actor, Operation.ENDPOINT_WRITE, tenant_id=tenant_id)
+    _check_replicas(replicas)
+    with tenant_scope(tenant_id):
+        endpoint = _locked(endpoint_id)
+        if endpoint.deletion_requested_at is not None:
+            raise Conflict("The endpoint is being deleted.")
+        spec = endpoint.spec
+        if spec.replicas != replicas:
+            placement_choose(flavor=spec.flavor.name, region=endpoint.cluster.region.name, replicas=replicas)
+            endpoint.generation += 1
+            endpoint.next_reconcile_at = clock.now()
+            endpoint.save(update_fields=["generation", "next_reconcile_at"])
+            EndpointSpec.objects.create(
+                tenant_id=tenant_id,
+                endpoint=endpoint,
+                generation=endpoint.generation,
+                revision=spec.revision,
+                flavor=spec.flavor,
+                replicas=replicas,
+                arguments=spec.arguments,
+                engine_digest=spec.engine_digest,
+                created_by=actor.id,
+            )
+            audit_record(
+                actor=actor,
+                tenant_id=tenant_id,
+                action="endpoint.scale",
+                object_id=endpoint.public_id,
+                detail={"from": spec.replicas, "to": replicas},
+            )
+            _after_commit(endpoint)
+        return endpoint
+
+
+def endpoint_delete(*, actor: Actor, tenant_id: uuid.UUID, endpoint_id: uuid.UUID) -> Endpoint:
+    """Asks for deletion: routes go first, then replicas, then the row. A second time changes nothing. Raises
+    NotFound."""
+    require(actor, Operation.ENDPOINT_WRITE, tenant_id=tenant_id)
+    with tenant_scope(tenant_id):
+        endpoint = _locked(endpoint_id)
+        if endpoint.deletion_requested_at is None:
+            endpoint.deletion_requested_at = endpoint.next_reconcile_at = clock.now()
+            endpoint.phase = Phase.DELETING.value
+            endpoint.save(update_fields=["deletion_requested_at", "next_reconcile_at", "phase"])
+            audit_record(actor=actor, tenant_id=tenant_id, action="endpoint.delete", object_id=endpoint.public_id)
+            _after_commit(endpoint)
+        return endpoint
+
+
+# Workers
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An endpoint that this worker, and no other, works on until `expires_at`."""
+
+    endpoint: Endpoint
+    spec: EndpointSpec
+    token: uuid.UUID
+    expires_at: datetime
+
+
+def endpoints_claim(*, cluster_id: uuid.UUID, limit: int = 50) -> list[Claim]:
+    """Takes due endpoints of one cluster that nobody works on. Runs in a worker."""
+    moment = clock.now()
+    token = uuid.uuid4()
+    with system_scope("workers reconcile the endpoints of every tenant"):
+        due = (
+            Endpoint.objects.select_for_update(skip_locked=True, of=("self",))
+            .filter(cluster_id=cluster_id, deleted_at=None, next_reconcile_at__lte=moment)
+            .filter(Q(lock_token=None) | Q(lock_expires_at__lt=moment))
+            .order_by("next_reconcile_at")[:limit]
+        )
+        claimed = [endpoint.pk for endpoint in due]
+        Endpoint.objects.filter(pk__in=claimed).update(lock_token=token, lock_expires_at=moment + LEASE)
+        specs = EndpointSpec.objects.select_related(
+            "endpoint__tenant", "endpoint__cluster__region", "revision__repo", "flavor"
+        ).filter(endpoint_id__in=claimed, generation=F("endpoint__generation"))
+        return [Claim(endpoint=spec.endpoint, spec=spec, token=token, expires_at=moment + LEASE) for spec in specs]
+
+
+def endpoint_status_record(*, claim: Claim, status: EndpointStatus, release: bool = True) -> None:
+    """Writes what a pass found and gives the claim back, if its token still holds; raises StaleLock if not.
+
+    With `release=False` the claim is kept: for withdrawing routes before the replicas they lead to are ended. An
+    endpoint whose spec changed meanwhile is due at once.
+    """
+    moment = clock.now()
+    endpoint = claim.endpoint
+    with system_scope("workers record the status of every tenant's endpoints"):
+        current = Endpoint.objects.select_for_update().filter(pk=endpoint.pk, lock_token=claim.token).first()
+        if current is None:
+            raise StaleLock("Another worker has taken over this endpoint.")
+        old = Phase(current.phase)
+        changed_meanwhile = (
+            current.generation != endpoint.generation
+            or current.deletion_requested_at != endpoint.deletion_requested_at
+            or current.next_reconcile_at != endpoint.next_reconcile_at
+        )
+        routed_before = (current.phase, current.replicas_observed)
+        # A deletion asked for meanwhile wins over what this pass saw.
+        phase = (
+            Phase.DELETING if current.phase == Phase.DELETING and status.phase is not Phase.DELETED else status.phase
+        )
+        if phase is not old and phase not in TRANSITIONS[old]:
+            raise Conflict(f"An endpoint cannot go from {old} to {phase}.")
+        current.phase = phase.value
+        unobserved = status.replicas is None
+        current.conditions = merge(current.conditions, status.conditions, at=moment, keep=unobserved)
+        if status.replicas is not None:
+            current.replicas_observed = [
+                {"id": r.id, "state": r.state, "host": r.host, "port": r.port, "since": r.since.isoformat()}
+                for r in status.replicas
+            ]
+            current.ready_replicas = status.ready_replicas
+        current.observed_generation = claim.spec.generation
+        if release:
+            current.lock_token = current.lock_expires_at = None
+            pause = 0.0 if changed_meanwhile else status.requeue_seconds
+            current.next_reconcile_at = moment + timedelta(seconds=pause)
+        if phase is Phase.DELETED:
+            current.deleted_at = moment
+            registry.revision_release(
+                tenant_id=current.tenant_id, revision_id=claim.spec.revision_id, holder=current.public_id
+            )
+        current.save()
+        if routed_before != (current.phase, current.replicas_observed):
+            transaction.on_commit(
+                partial(publication.endpoint_publish, tenant_id=current.tenant_id, endpoint_id=current.pk)
+            )
+        if release and changed_meanwhile:
+            transaction.on_commit(partial(hints.send, hints.RECONCILE, str(current.cluster_id)))
+
+
+def endpoints_touch(*, endpoint_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
+    """Makes endpoints due now; returns the clusters that should be hinted at. Called by the watcher."""
+    with system_scope("the watcher speaks of every tenant's endpoints"):
+        rows = Endpoint.objects.filter(pk__in=list(endpoint_ids), deleted_at=None)
+        clusters = set(rows.values_list("cluster_id", flat=True))
+        rows.update(next_reconcile_at=clock.now())
+    return clusters
+
+
+def _check_replicas(replicas: int) -> None:
+    if not 0 <= replicas <= MAX_REPLICAS:
+        raise InvalidInput(f"replicas must be a whole number from 0 to {MAX_REPLICAS}.", field="replicas")
+
+
+def _locked(endpoint_id: uuid.UUID) -> Endpoint:
+    endpoint = (
+        Endpoint.objects.select_for_update(of=("self",))
+        .select_related("tenant", "cluster__region")
+        .filter(pk=endpoint_id, deleted_at=None)
+        .first()
+    )
+    if endpoint is None:
+        raise NotFound("There is no such endpoint.")
+    return endpoint
+
+
+def _insert(actor: Actor, tenant_id: uuid.UUID, name: str, billing_mode: BillingMode, placement: Placement) -> Endpoint:
+    try:
+        with transaction.atomic():
+            endpoint = Endpoint(
+                tenant=Tenant.objects.get(pk=tenant_id),
+                name=name,
+                billing_mode=billing_mode.value,
+                cluster=placement.cluster,
+                next_reconcile_at=clock.now(),
+            )
+            endpoint.save(force_insert=True)
+    except IntegrityError:
+        raise Conflict(
+            f"There is already an endpoint {name!r}. Choose another name or delete it first.", field="name"
+        ) from None
+    return endpoint
+
+
+def _spec_add(
+    actor: Actor,
+    endpoint: Endpoint,
+    *,
+    revision: Revision,
+    placement: Placement,
+    replicas: int,
+    arguments: engine_arguments.Arguments,
+) -> EndpointSpec:
+    registry.revision_hold(tenant_id=endpoint.tenant_id, revision_id=revision.pk, holder=endpoint.public_id)
+    return EndpointSpec.objects.create(
+        tenant_id=endpoint.tenant_id,
+        endpoint=endpoint,
+        generation=endpoint.generation,
+        revision=revision,
+        flavor=placement.flavor,
+        replicas=replicas,
+        arguments=arguments,
+        engine_digest=placement.cluster.engine_digest,
+        created_by=actor.id,
+    )
+
+
+def _after_commit(endpoint: Endpoint) -> None:
+    cluster = str(endpoint.cluster_id)
+    transaction.on_commit(partial(hints.send, hints.RECONCILE, cluster))
+    transaction.on_commit(partial(publication.endpoint_publish, tenant_id=endpoint.tenant_id, endpoint_id=endpoint.pk))

@@ -1,0 +1,176 @@
+"""Writes of tenancy: operators, tenants, members, API keys."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from django.db import IntegrityError, transaction
+
+from freehold.audit import services as audit
+from freehold.common import clock
+from freehold.common.errors import Conflict, InvalidInput, NotFound, PermissionDenied
+from freehold.db.rls import system_scope, tenant_scope
+from freehold.tenancy import publication
+from freehold.tenancy.actors import Actor
+from freehold.tenancy.choices import ActorKind, Role
+from freehold.tenancy.models import ApiKey, Membership, Tenant, User
+from freehold.tenancy.permissions import ALLOWED, Operation, require
+
+SECRET_PREFIX = "fh_"
+
+# First path segments of the web origin, which hub addresses (`/<tenant>/<model>/…`) share, and names that would
+# mislead.
+RESERVED_SLUGS = frozenset(
+    "accounts admin api assets blobs catalog console datasets docs favicon.ico freehold health healthz hub login logout "
+    "models operator readyz resolve settings spaces static system".split()
+)
+_SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class NewApiKey:
+    """A key just made. `secret` is shown once and kept nowhere."""
+
+    key: ApiKey
+    secret: str
+
+
+def audit_record(
+    *, actor: Actor, tenant_id: uuid.UUID | None, action: str, object_id: str, detail: dict[str, object] | None = None
+) -> None:
+    """Writes the AuditEvent of a write service: call it last, in the same transaction."""
+    audit.record(
+        tenant_id=tenant_id,
+        actor_kind=actor.kind.value,
+        actor_id=actor.id,
+        actor_label=actor.label,
+        action=action,
+        object_id=object_id,
+        detail=detail,
+    )
+
+
+def operator_create(*, actor: Actor, email: str, password: str, name: str = "") -> User:
+    """A user who runs the installation. Raises Conflict where the address is taken."""
+    require(actor, Operation.TENANT_CREATE, tenant_id=None)
+    return _user_create(actor=actor, email=email, password=password, name=name, is_operator=True)
+
+
+def user_create(*, actor: Actor, email: str, password: str, name: str = "") -> User:
+    """A person who is not yet a member of anything. Raises Conflict where the address is taken."""
+    require(actor, Operation.TENANT_CREATE, tenant_id=None)
+    return _user_create(actor=actor, email=email, password=password, name=name, is_operator=False)
+
+
+def _user_create(*, actor: Actor, email: str, password: str, name: str, is_operator: bool) -> User:
+    with system_scope("users belong to no tenant; their audit trail is the platform's"):
+        if User.objects.filter(email=email.lower()).exists():
+            raise Conflict(f"There is already a user with the address {email}.", field="email")
+        user = User.objects.create_user(email, password, name=name, is_operator=is_operator)
+        audit_record(actor=actor, tenant_id=None, action="user.create", object_id=user.public_id)
+    return user
+
+
+def tenant_create(*, actor: Actor, slug: str, name: str) -> Tenant:
+    """A new tenant. Raises InvalidInput for a slug that cannot be one, Conflict where it is taken."""
+    require(actor, Operation.TENANT_CREATE, tenant_id=None)
+    if not _SLUG.fullmatch(slug):
+        raise InvalidInput(
+            "A slug has 1 to 40 lower-case letters, digits and hyphens, and begins and ends with no hyphen.",
+            field="slug",
+        )
+    if slug in RESERVED_SLUGS:
+        raise InvalidInput(f"The slug {slug!r} is reserved. Choose another.", field="slug")
+    with system_scope("a tenant is created from outside of any tenant"):
+        try:
+            with transaction.atomic():
+                tenant = Tenant.objects.create(slug=slug, name=name)
+        except IntegrityError:
+            raise Conflict(f"The slug {slug!r} is taken. Choose another.", field="slug") from None
+        audit_record(actor=actor, tenant_id=tenant.pk, action="tenant.create", object_id=tenant.public_id)
+        transaction.on_commit(partial(publication.tenant_publish, tenant_id=tenant.pk))
+    return tenant
+
+
+def member_add(*, actor: Actor, tenant: Tenant, user: User, role: Role) -> Membership:
+    """Makes a user a member. Raises Conflict where they are one already."""
+    require(actor, Operation.MEMBER_MANAGE, tenant_id=tenant.pk)
+    with tenant_scope(tenant.pk):
+        try:
+            with transaction.atomic():
+                membership = Membership.objects.create(tenant=tenant, user=user, role=role.value)
+        except IntegrityError:
+            raise Conflict(f"{user.email} is already a member.", field="user") from None
+        audit_record(
+            actor=actor,
+            tenant_id=tenant.pk,
+            action="member.add",
+            object_id=user.public_id,
+            detail={"role": role.value},
+        )
+    return membership
+
+
+def api_key_create(
+    *,
+    actor: Actor,
+    tenant_id: uuid.UUID,
+    name: str,
+    role: Role,
+    models_allowed: Sequence[str] | None = None,
+    expires_at: datetime | None = None,
+) -> NewApiKey:
+    """A new API key; its secret is in the answer and never again.
+
+    Raises PermissionDenied where the key could do more than its maker, InvalidInput for an empty name or a past expiry.
+    """
+    require(actor, Operation.KEY_MANAGE, tenant_id=tenant_id)
+    if not name.strip():
+        raise InvalidInput("Give the key a name that says where it is used.", field="name")
+    if expires_at is not None and expires_at <= clock.now():
+        raise InvalidInput("The expiry lies in the past.", field="expires_at")
+    if actor.kind is not ActorKind.SYSTEM and (actor.role is None or not ALLOWED[role] <= ALLOWED[actor.role]):
+        raise PermissionDenied(f"A key with the role {role.value} could do more than you can.", field="role")
+    secret = SECRET_PREFIX + secrets.token_urlsafe(30)
+    with tenant_scope(tenant_id):
+        key = ApiKey.objects.create(
+            tenant_id=tenant_id,
+            name=name.strip(),
+            role=role.value,
+            secret_sha256=hashlib.sha256(secret.encode()).hexdigest(),
+            hint=secret[: len(SECRET_PREFIX) + 6],
+            models_allowed=None if models_allowed is None else list(models_allowed),
+            created_by=actor.id,
+            expires_at=expires_at,
+        )
+        audit_record(
+            actor=actor,
+            tenant_id=tenant_id,
+            action="key.create",
+            object_id=key.public_id,
+            detail={"name": key.name, "role": role.value},
+        )
+        transaction.on_commit(partial(publication.key_publish, tenant_id=tenant_id, key_id=key.pk))
+    return NewApiKey(key=key, secret=secret)
+
+
+def api_key_revoke(*, actor: Actor, tenant_id: uuid.UUID, key_id: uuid.UUID) -> ApiKey:
+    """Revokes a key for good; a second time changes nothing. Raises NotFound."""
+    require(actor, Operation.KEY_MANAGE, tenant_id=tenant_id)
+    with tenant_scope(tenant_id):
+        key = ApiKey.objects.select_for_update().filter(pk=key_id).first()
+        if key is None:
+            raise NotFound("There is no such API key.")
+        if key.revoked_at is None:
+            key.revoked_at = clock.now()
+            key.save(update_fields=["revoked_at"])
+            audit_record(actor=actor, tenant_id=tenant_id, action="key.revoke", object_id=key.public_id)
+        transaction.on_commit(partial(publication.key_publish, tenant_id=tenant_id, key_id=key.pk))
+    return key

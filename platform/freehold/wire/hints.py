@@ -1,0 +1,46 @@
+"""Control plane → workers: "look at this soon". A hint never raises and gives up after 200 ms; the periodic resync is
+the guarantee, the hint only makes it fast. Sent by task name: the platform never imports workers.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from freehold.common import env
+from freehold.common.logging import get_logger
+
+log = get_logger(__name__)
+
+RECONCILE = "workers.reconcile"  # cluster id (text): look at this cluster's due endpoints
+DRAIN_USAGE = "workers.drain_usage"
+
+_SECONDS = 0.2
+
+
+@cache
+def _sender() -> Celery:
+    app = Celery("freehold-hints", broker=env.text("REDIS_URL"), set_as_current=False)
+    app.conf.update(
+        task_ignore_result=True,
+        broker_connection_retry=False,
+        broker_transport_options={
+            "socket_connect_timeout": _SECONDS,
+            "socket_timeout": _SECONDS,
+            "retry_on_timeout": False,
+            "max_retries": 0,
+        },
+    )
+    return app
+
+
+def send(task: str, *arguments: str, queue: str = "default") -> bool:
+    """Sends a hint. Returns whether it was handed over; a failure is logged and otherwise ignored."""
+    try:
+        _sender().send_task(task, args=arguments, queue=queue, retry=False, ignore_result=True)
+    except (OperationalError, OSError) as error:
+        log.warning("hint_lost", task=task, error=str(error))
+        return False
+    return True

@@ -1,0 +1,42 @@
+"""Every Redis key that more than one process touches. `1` is the version of the layout, not of a struct."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Section(StrEnum):
+    """A part of the data plane's snapshot. Each is published by one domain."""
+
+    KEYS = "keys"  # tenancy: SHA-256 of an API key (hex) → KeyRecord
+    TENANTS = "tenants"  # tenancy: tenant id → TenantRecord
+    ROUTES = "routes"  # serving: public model name → RouteRecord
+
+
+CHANGES = "fh:1:changes"  # stream, capped: one entry a change, fields n (sequence), s (section), k (field), v (value)
+SEQUENCE = "fh:1:sequence"  # integer: number of the newest change
+USAGE = "fh:1:usage"  # stream: gateways → metering drain, one entry a batch of one gateway's journal
+WATERMARKS = "fh:1:watermarks"  # hash: "<gateway>/<epoch>" → highest sequence committed in PostgreSQL
+
+
+def section(name: Section) -> str:
+    """Hash: field → 8 bytes big-endian version, then the msgpack struct; a version alone is a tombstone."""
+    return f"fh:1:section:{name.value}"
+
+
+def complete(name: Section) -> str:
+    """Set by a full publication. A follower does not trust a section without it (Redis may have been emptied)."""
+    return f"fh:1:complete:{name.value}"
+
+
+def log_wanted(endpoint: str) -> str:
+    """String with a lifetime: somebody is looking at this endpoint's logs."""
+    return f"fh:1:logs:wanted:{endpoint}"
+
+
+LOG_WANTED_PATTERN = "fh:1:logs:wanted:*"
+
+
+def log_lines(endpoint: str) -> str:
+    """Stream, capped, with a lifetime: fields r (replica), t (text)."""
+    return f"fh:1:logs:lines:{endpoint}"

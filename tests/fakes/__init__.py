@@ -1,0 +1,1 @@
+"""Fakes that stand behind real sockets."""

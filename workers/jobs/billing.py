@@ -1,0 +1,11 @@
+"""Billing's jobs: what tasks call."""
+
+from __future__ import annotations
+
+from freehold.billing.records import PostReport
+from freehold.billing.services import ledger_post
+
+
+def post_ledger() -> PostReport:
+    """Posts every hour that is due. Every few minutes is often enough."""
+    return ledger_post()

@@ -1,0 +1,1 @@
+"""Pure: what an endpoint wants, as vLLM arguments and (with Kubernetes) objects. No Django, no I/O."""

@@ -1,0 +1,134 @@
+"""derive(desired, observed, plan) → phase and conditions. Pure, like plan.py.
+
+Messages are for the customer: what is the matter, in the engine's own words where it said any, and what happens next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from freehold.serving.choices import ConditionType, Phase
+from freehold.serving.conditions import Condition, EndpointStatus, ReplicaStatus
+from workers.manifests.spec import WorkloadSpec
+from workers.reconcile.plan import Plan
+from workers.runtimes.base import LIVE, Exit, ObservedReplica, ReplicaState, Verb
+
+# When to look again, in seconds. Hints make most passes come sooner.
+STEADY, MOVING = 30.0, 1.0
+LOG_LINES_TOLD = 5
+
+
+def derive(
+    desired: WorkloadSpec, observed: Sequence[ObservedReplica], plan: Plan, *, deleting: bool, now: datetime
+) -> EndpointStatus:
+    """What to write on the endpoint after this pass."""
+    live = [replica for replica in observed if replica.state in LIVE]
+    # A replica that this plan ends gets no more requests: its route goes before it does.
+    ending = {action.replica for action in plan.actions if action.verb is Verb.DELETE}
+    serving = [replica for replica in live if replica.state is ReplicaState.READY and replica.id not in ending]
+    gone = all(replica.state is ReplicaState.EXITED for replica in observed)
+    failure = _last_failure(observed)
+    phase = _phase(desired, ready=len(serving), gone=gone, failing=failure is not None, deleting=deleting)
+    conditions = [
+        _ready(desired, len(serving)),
+        _progressing(desired, live, plan, phase),
+        _failing(failure, plan, now),
+    ]
+    replicas = tuple(
+        ReplicaStatus(
+            replica.id,
+            ReplicaState.STOPPING.value if replica.id in ending else replica.state.value,
+            replica.since,
+            replica.host,
+            replica.port,
+        )
+        for replica in observed
+        if replica.state is not ReplicaState.EXITED
+    )
+    settled = phase in {Phase.READY, Phase.STOPPED, Phase.DELETED} and not plan.steps
+    requeue = STEADY if settled else MOVING
+    if plan.next_at is not None:
+        requeue = max(MOVING, min(STEADY, (plan.next_at - now).total_seconds()))
+    return EndpointStatus(
+        phase=phase,
+        conditions=tuple(conditions),
+        replicas=replicas,
+        requeue_seconds=requeue,
+        reasons=tuple(f"{action.verb}: {action.reason}" for action in plan.actions),
+    )
+
+
+def unknown(before: Phase, message: str) -> EndpointStatus:
+    """For a cluster that cannot be observed: nothing is known, nothing is changed."""
+    return EndpointStatus(
+        phase=before if before in {Phase.DELETING, Phase.PENDING} else Phase.UNKNOWN,
+        conditions=(Condition(ConditionType.READY, "Unknown", "ClusterUnreachable", message),),
+        replicas=None,
+        requeue_seconds=10.0,
+    )
+
+
+def _phase(desired: WorkloadSpec, *, ready: int, gone: bool, failing: bool, deleting: bool) -> Phase:
+    if deleting:
+        return Phase.DELETED if gone else Phase.DELETING
+    if desired.replicas == 0:
+        return Phase.STOPPED if gone else Phase.STARTING
+    if ready >= desired.replicas:
+        return Phase.READY
+    if ready > 0:
+        return Phase.DEGRADED
+    return Phase.FAILED if failing else Phase.STARTING
+
+
+def _ready(desired: WorkloadSpec, ready: int) -> Condition:
+    if desired.replicas == 0:
+        return Condition(
+            ConditionType.READY, "False", "Stopped", "The endpoint has no replicas. Scale it up to use it."
+        )
+    status = "True" if ready >= desired.replicas else "False"
+    reason = "ReplicasReady" if status == "True" else "ReplicasMissing"
+    return Condition(ConditionType.READY, status, reason, f"{ready} of {desired.replicas} replicas answer.")
+
+
+def _progressing(desired: WorkloadSpec, live: Sequence[ObservedReplica], plan: Plan, phase: Phase) -> Condition:
+    def progressing(reason: str, message: str) -> Condition:
+        return Condition(ConditionType.PROGRESSING, "True", reason, message)
+
+    if phase is Phase.DELETING:
+        return progressing("Deleting", f"{len(live)} replicas are being stopped.")
+    fetching = [replica for replica in live if replica.state is ReplicaState.FETCHING]
+    if fetching:
+        return progressing("FetchingWeights", fetching[0].detail or "The weights are being fetched.")
+    starting = [replica for replica in live if replica.state is ReplicaState.STARTING]
+    if starting:
+        return progressing("LoadingModel", starting[0].detail or "The engine is loading the model.")
+    if any(action.verb is Verb.CREATE for action in plan.actions):
+        return progressing("StartingReplicas", "Replicas are being started.")
+    waiting = next((action for action in plan.actions if action.verb is Verb.WAIT), None)
+    if waiting is not None:
+        return progressing("BackingOff", f"Waiting before the next start: {waiting.reason}.")
+    return Condition(ConditionType.PROGRESSING, "False", "Settled", "")
+
+
+def _failing(failure: Exit | None, plan: Plan, now: datetime) -> Condition:
+    if failure is None:
+        return Condition(ConditionType.FAILING, "False", "NoFailure", "")
+    message = failure.message
+    tail = [line for line in failure.log_tail if line.strip() and line.strip() not in message][-LOG_LINES_TOLD:]
+    if tail:
+        message += "\nLast lines of its log:\n" + "\n".join(tail)
+    return Condition(ConditionType.FAILING, "True", failure.reason, message)
+
+
+def _last_failure(observed: Sequence[ObservedReplica]) -> Exit | None:
+    """The newest unwanted exit, unless a replica started later is ready."""
+    exits = [replica for replica in observed if replica.exit is not None and not replica.exit.wanted]
+    if not exits:
+        return None
+    newest = max(exits, key=lambda replica: replica.since)
+    answered = any(
+        replica.state is ReplicaState.READY and replica.ready_at is not None and replica.ready_at > newest.since
+        for replica in observed
+    )
+    return None if answered else newest.exit

@@ -1,0 +1,388 @@
+"""The local runtime: a vLLM child process for each replica, owned by a shim and found again by its folder.
+
+A worker that restarts adopts what runs: `observe` reads the folders, compares pids with their start times and asks
+`/health`. Nothing is kept in memory between calls.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from freehold.common import clock, env, ids, ports
+from freehold.common.ids import uuid7
+from workers.manifests import vllm
+from workers.manifests.spec import WorkloadSpec
+from workers.runtimes.base import Action, Exit, Observed, ObservedReplica, ReplicaState, RuntimeUnavailable, Verb
+from workers.runtimes.local import process, state
+
+SHIM = Path(__file__).resolve().parent / "shim.py"
+HEALTH_SECONDS = 1.0
+# The shim writes its state within milliseconds; a folder without one for this long never got a process.
+SPAWN_SECONDS = 10.0
+GRACE_SECONDS = 40.0
+WANTED_CAUSES = frozenset({"ScaledDown", "Replaced", "Stopped"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalSettings:
+    """Where things lie and as whom engines run.
+
+    Attributes:
+        root: replica folders; `weights` beside it is the cache, readable by the engine's user.
+        engine_python: the interpreter of the engine's environment.
+        engine_uid: None runs engines as our own user (only where we are not root).
+        library_path: LD_LIBRARY_PATH of that interpreter, if it needs one.
+        instance: mark in every process's environment by which leftovers are found.
+        extra_arguments: vLLM flags for every engine of this machine.
+    """
+
+    root: Path
+    weights: Path
+    engine_python: Path
+    hub_url: str
+    engine_uid: int | None = None
+    library_path: str = ""
+    instance: str = ""
+    first_port: int = ports.ENGINE_FIRST
+    port_count: int = ports.ENGINE_COUNT
+    extra_arguments: tuple[str, ...] = ("--enforce-eager",)
+    engine_environment: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_environment(cls) -> LocalSettings:
+        """Reads FREEHOLD_DATA and the FREEHOLD_ENGINE_… variables (docs/configuration.md)."""
+        data = Path(env.text("FREEHOLD_DATA"))
+        uid = env.text("FREEHOLD_ENGINE_UID", "")
+        if os.geteuid() == 0 and not uid:
+            raise env.ConfigurationError("FREEHOLD_ENGINE_UID is not set: as root, engines need a user of their own.")
+        return cls(
+            root=data / "replicas",
+            weights=data / "weights",
+            engine_python=Path(env.text("FREEHOLD_ENGINE_PYTHON")),
+            hub_url=env.text("FREEHOLD_PUBLIC_URL", f"http://{ports.HOST}:{ports.WEB}"),
+            engine_uid=int(uid) if uid and os.geteuid() == 0 else None,
+            library_path=env.text("FREEHOLD_ENGINE_LD_LIBRARY_PATH", ""),
+            instance=env.text("FREEHOLD_INSTANCE", ""),
+        )
+
+
+class LocalRuntime:
+    """Runtime (runtimes/base.py) on this machine."""
+
+    def __init__(self, settings: LocalSettings) -> None:
+        self._settings = settings
+
+    # Observe
+
+    def observe(self) -> Observed:
+        """Raises RuntimeUnavailable where the folder cannot be read."""
+        root = self._settings.root
+        try:
+            root.mkdir(parents=True, exist_ok=True, mode=0o755)
+            folders = [
+                folder for endpoint in root.iterdir() if endpoint.is_dir() for folder in sorted(endpoint.iterdir())
+            ]
+        except OSError as error:
+            raise RuntimeUnavailable(f"The replicas' folder cannot be read: {error}") from error
+        replicas: dict[str, list[ObservedReplica]] = {}
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            for found in pool.map(observe_replica, folders):
+                if found is not None:
+                    replicas.setdefault(found.endpoint, []).append(found)
+        return Observed(at=clock.now(), replicas={endpoint: tuple(found) for endpoint, found in replicas.items()})
+
+    def log_tail(self, endpoint: str, replica: str, *, lines: int) -> list[str]:
+        """The newest lines of a replica's log."""
+        return state.tail(self._settings.root / endpoint / replica / state.LOG, lines)
+
+    # Apply
+
+    def apply(self, action: Action, *, endpoint: str, fetch_token: str) -> None:
+        """Does one step. Raises RuntimeUnavailable where the disk or the ports are full."""
+        folder = self._settings.root / endpoint / action.replica
+        match action.verb:
+            case Verb.CREATE if action.spec is not None:
+                try:
+                    self._create(action.spec, failures=action.failures, fetch_token=fetch_token)
+                except OSError as error:
+                    raise RuntimeUnavailable(f"A replica cannot be started: {error}") from error
+            case Verb.DELETE:
+                self._stop(folder, cause=action.cause)
+            case Verb.FORGET:
+                shutil.rmtree(folder, ignore_errors=True)
+            case _:
+                raise ValueError(f"{action.verb} is not a step")
+
+    def _create(self, spec: WorkloadSpec, *, failures: int, fetch_token: str) -> None:
+        settings = self._settings
+        replica = ids.encode("rpl", uuid7())
+        folder = settings.root / spec.endpoint / replica
+        # Other users may pass through, not look: the engine reaches its home and nothing else here.
+        folder.mkdir(parents=True, mode=0o711)
+        weights = settings.weights / spec.weights.tenant / spec.weights.digest
+        weights.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        with self._port() as port:
+            request = state.Request(
+                endpoint=spec.endpoint,
+                replica=replica,
+                template_hash=spec.template_hash,
+                created_at=time.time(),
+                failures=failures,
+                host=ports.HOST,
+                port=port,
+                fetch={
+                    "FREEHOLD_FETCH_URL": settings.hub_url,
+                    "FREEHOLD_FETCH_REPO": spec.weights.repo,
+                    "FREEHOLD_FETCH_REVISION": spec.weights.commit_id,
+                    "FREEHOLD_FETCH_TARGET": str(weights),
+                },
+                command=self._command(spec, weights, port),
+                environment=self._environment(spec, folder),
+                uid=settings.engine_uid,
+                grace_seconds=GRACE_SECONDS,
+            )
+            state.write(folder, state.REQUEST, request)
+        with (folder / "shim.log").open("ab") as log:
+            launcher = subprocess.Popen(
+                [sys.executable, "-I", str(SHIM), str(folder)],
+                env={
+                    "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+                    "FREEHOLD_INSTANCE": settings.instance,
+                    "FREEHOLD_FETCH_TOKEN": fetch_token,
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        launcher.wait(timeout=SPAWN_SECONDS)
+
+    def _command(self, spec: WorkloadSpec, weights: Path, port: int) -> list[str]:
+        return [
+            str(self._settings.engine_python),
+            "-m",
+            "vllm.entrypoints.openai.api_server",
+            *vllm.arguments(
+                spec, model_path=str(weights), host=ports.HOST, port=port, extra=self._settings.extra_arguments
+            ),
+        ]
+
+    def _environment(self, spec: WorkloadSpec, folder: Path) -> dict[str, str]:
+        """The engine's whole environment: nothing of ours, least of all a secret, is inherited."""
+        home = str(folder / "home")
+        environment = {
+            "PATH": f"{self._settings.engine_python.parent}:/usr/bin:/bin",
+            "HOME": home,
+            "TMPDIR": home,
+            "USER": "engine",
+            "LOGNAME": "engine",
+            "LANG": "C.UTF-8",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONUNBUFFERED": "1",
+            "FREEHOLD_INSTANCE": self._settings.instance,
+            "SPT_NOENV": "1",  # or setproctitle overwrites the mark by which leftovers are found
+            **vllm.offline_environment(),
+            **vllm.cpu_environment(spec),
+            **self._settings.engine_environment,
+        }
+        if self._settings.library_path:
+            environment["LD_LIBRARY_PATH"] = self._settings.library_path
+        return environment
+
+    def _stop(self, folder: Path, *, cause: str) -> None:
+        """Asks a replica to end; asked again after the grace period it is made to."""
+        stop = state.read(folder, state.STOP)
+        if stop is None:
+            wanted = cause in WANTED_CAUSES
+            state.write(folder, state.STOP, state.Stop(at=time.time(), cause=cause, wanted=wanted))
+        terminate(folder)
+
+    @contextmanager
+    def _port(self) -> Iterator[int]:
+        """A port that no replica has and nobody listens on; held until the request that names it is written."""
+        settings = self._settings
+        settings.root.mkdir(parents=True, exist_ok=True)
+        with (settings.root / ".ports.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            taken = {
+                request["port"]
+                for folder in settings.root.glob("*/*")
+                if (request := state.read(folder, state.REQUEST)) and state.read(folder, state.EXIT) is None
+            }
+            for port in range(settings.first_port, settings.first_port + settings.port_count):
+                if port not in taken and _free(port):
+                    yield port
+                    return
+        last = settings.first_port + settings.port_count - 1
+        raise RuntimeUnavailable(f"All ports for engines are taken ({settings.first_port} to {last}).")
+
+
+def terminate(folder: Path) -> None:
+    """Signals a replica: its shim gracefully, or, once the grace period is over or the shim is gone, the whole
+    group."""
+    content = state.read(folder, state.STATE)
+    if content is None:
+        return
+    running = state.State(**content)
+    stop = state.read(folder, state.STOP)
+    overdue = stop is not None and time.time() - float(stop["at"]) > GRACE_SECONDS + SPAWN_SECONDS
+    if process.alive(running.shim_pid, running.shim_started) and not overdue:
+        os.kill(running.shim_pid, signal.SIGTERM)
+    elif process.alive(running.shim_pid, running.shim_started) or process.alive(
+        running.engine_pid, running.engine_started
+    ):
+        process.signal_group(running.shim_pid, signal.SIGKILL)
+
+
+def observe_replica(folder: Path) -> ObservedReplica | None:
+    """One folder as it stands; None for one that was never finished being made and is too young to judge."""
+    request = state.read(folder, state.REQUEST)
+    if request is None:
+        return None
+    content, ended = state.read(folder, state.STATE), state.read(folder, state.EXIT)
+    if ended is None:
+        ended = _lost(folder, request, content)
+    if ended is not None:
+        return _exited(folder, request, ended)
+    ready_at = _ready_at(folder)
+    if content is None:
+        return _replica(folder, request, ReplicaState.FETCHING, since=float(request["created_at"]))
+    detail = str(content["detail"])
+    since = float(content["since"])
+    stop = state.read(folder, state.STOP)
+    if stop is not None:
+        terminate(folder)
+        return _replica(folder, request, ReplicaState.STOPPING, since=float(stop["at"]), ready_at=ready_at)
+    if content["phase"] == "fetching":
+        return _replica(folder, request, ReplicaState.FETCHING, since=since, detail=detail)
+    answers = healthy(str(request["host"]), int(request["port"]))
+    health = folder / state.READY
+    if answers:
+        if ready_at is None:
+            state.write(folder, state.READY, {"at": time.time()})
+            ready_at = _ready_at(folder)
+        elif (folder / "silent.json").exists():
+            (folder / "silent.json").unlink(missing_ok=True)
+        return _replica(folder, request, ReplicaState.READY, since=health.stat().st_mtime, ready_at=ready_at)
+    if ready_at is None:
+        return _replica(folder, request, ReplicaState.STARTING, since=since, detail=detail)
+    silent = state.read(folder, "silent.json")
+    if silent is None:
+        silent = {"since": time.time()}
+        state.write(folder, "silent.json", silent)
+    return _replica(folder, request, ReplicaState.UNHEALTHY, since=float(silent["since"]), ready_at=ready_at)
+
+
+def healthy(host: str, port: int) -> bool:
+    """Whether the engine's `/health` answers 200 within a second."""
+    connection = http.client.HTTPConnection(host, port, timeout=HEALTH_SECONDS)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((ports.HOST, port))
+        except OSError:
+            return False
+        return True
+
+
+def _lost(folder: Path, request: dict[str, Any], content: dict[str, Any] | None) -> dict[str, Any] | None:
+    """An end that no shim wrote down: it was killed, or never began."""
+    if content is None:
+        if time.time() - float(request["created_at"]) < SPAWN_SECONDS:
+            return None
+        message = "Its process was never started."
+    else:
+        running = state.State(**content)
+        if process.alive(running.shim_pid, running.shim_started):
+            return None
+        ended = state.read(folder, state.EXIT)
+        if ended is not None:  # written between our look at the file and at the process
+            return ended
+        process.signal_group(running.shim_pid, signal.SIGKILL)
+        message = "Its process was killed from outside (or the machine was restarted)."
+    state.write(
+        folder,
+        state.EXIT,
+        state.Ended(at=time.time(), reason="Lost", message=message, log_tail=state.tail(folder / state.LOG, 40)),
+    )
+    return state.read(folder, state.EXIT)
+
+
+def _exited(folder: Path, request: dict[str, Any], ended: dict[str, Any]) -> ObservedReplica:
+    stop = state.read(folder, state.STOP)
+    forced = stop is not None and not stop["wanted"]
+    return _replica(
+        folder,
+        request,
+        ReplicaState.EXITED,
+        since=float(ended["at"]),
+        ready_at=_ready_at(folder),
+        exit=Exit(
+            at=_time(float(ended["at"])),
+            reason=str(stop["cause"]) if stop is not None and forced else str(ended["reason"]),
+            message=str(ended["message"]),
+            code=ended["code"],
+            log_tail=tuple(ended["log_tail"]),
+            wanted=stop is not None and bool(stop["wanted"]),
+        ),
+    )
+
+
+def _replica(
+    folder: Path,
+    request: dict[str, Any],
+    current: ReplicaState,
+    *,
+    since: float,
+    ready_at: datetime | None = None,
+    exit: Exit | None = None,  # noqa: A002 - the field's name
+    detail: str = "",
+) -> ObservedReplica:
+    return ObservedReplica(
+        id=folder.name,
+        endpoint=str(request["endpoint"]),
+        template_hash=str(request["template_hash"]),
+        state=current,
+        created_at=_time(float(request["created_at"])),
+        since=_time(since),
+        failures=int(request["failures"]),
+        host=str(request["host"]),
+        port=int(request["port"]),
+        ready_at=ready_at,
+        exit=exit,
+        detail=detail,
+    )
+
+
+def _ready_at(folder: Path) -> datetime | None:
+    content = state.read(folder, state.READY)
+    return None if content is None else _time(float(content["at"]))
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,61 @@
+"""Celery's interface to the workers: ids in, one call, nothing else. All are safe to run twice, or at once."""
+
+from __future__ import annotations
+
+import uuid
+
+from celery import shared_task
+
+from freehold.common import clock
+from freehold.common.logging import get_logger
+from freehold.fleet.models import Cluster
+from freehold.serving import publication as serving_publication
+from freehold.serving.selectors import clusters_due
+from freehold.tenancy import publication as tenancy_publication
+from freehold.wire import hints
+from workers.jobs import billing, metering
+from workers.reconcile.loop import reconcile_cluster
+from workers.runtimes.registry import runtime_of
+
+log = get_logger(__name__)
+
+
+@shared_task(name=hints.RECONCILE)
+def reconcile(cluster_id: str) -> None:
+    """Looks at the due endpoints of one cluster."""
+    cluster = Cluster.objects.filter(pk=uuid.UUID(cluster_id), enabled=True).first()
+    if cluster is not None:
+        reconcile_cluster(cluster.pk, runtime_of(cluster.runtime))
+
+
+@shared_task(name="workers.reconcile_due")
+def reconcile_due() -> None:
+    """The periodic resync: whatever a lost hint left behind is looked at here."""
+    for cluster_id in clusters_due(now=clock.now()):
+        reconcile(str(cluster_id))
+
+
+@shared_task(name="workers.publish_all")
+def publish_all() -> None:
+    """Publishes the whole data plane's snapshot; repairs what a lost publication left behind."""
+    changed = tenancy_publication.publish_all() + serving_publication.publish_all()
+    if changed:
+        log.info("data_plane_repaired", fields=changed)
+
+
+@shared_task(name=hints.DRAIN_USAGE)
+def drain_usage() -> None:
+    """Usage from the stream into PostgreSQL."""
+    metering.drain()
+
+
+@shared_task(name="workers.post_ledger")
+def post_ledger() -> None:
+    """Closed hours into the ledger."""
+    billing.post_ledger()
+
+
+@shared_task(name="workers.ensure_partitions")
+def ensure_partitions() -> None:
+    """Next months' partitions of UsageEvent."""
+    metering.partitions_ensure()

@@ -1,0 +1,61 @@
+"""Tails the logs of replicas that somebody looks at into Redis (wire/logs.py)."""
+
+from __future__ import annotations
+
+import time
+
+import redis
+
+from freehold.common.logging import get_logger
+from freehold.wire import connection, logs
+from workers.runtimes.base import Runtime, RuntimeUnavailable
+from workers.runtimes.registry import runtime_of
+
+log = get_logger(__name__)
+
+TAIL_LINES = 200
+PERIOD_SECONDS = 0.5
+LINE_CHARACTERS = 4_000
+
+
+class LogTails:
+    """Remembers, for each replica, which lines were already handed over."""
+
+    def __init__(self, runtime: Runtime | None = None) -> None:
+        self._runtime = runtime
+        self._told: dict[tuple[str, str], list[str]] = {}
+        self._next = 0.0
+
+    def tick(self) -> None:
+        """Never raises for the outside world."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + PERIOD_SECONDS
+        try:
+            self._runtime = self._runtime or runtime_of("local")
+            wanted = set(logs.wanted(connection.client()))
+            for key in [key for key in self._told if key[0] not in wanted]:
+                del self._told[key]
+            if wanted:
+                observed = self._runtime.observe()
+                for endpoint in wanted:
+                    for replica in observed.of(endpoint):
+                        self._tell(self._runtime, endpoint, replica.id)
+        except (RuntimeUnavailable, redis.RedisError) as error:
+            log.warning("log_tail_interrupted", error=str(error))
+
+    def _tell(self, runtime: Runtime, endpoint: str, replica: str) -> None:
+        lines = [line[:LINE_CHARACTERS] for line in runtime.log_tail(endpoint, replica, lines=TAIL_LINES)]
+        fresh = new_lines(self._told.get((endpoint, replica), []), lines)
+        if fresh:
+            logs.append(connection.client(), endpoint, replica, fresh)
+        self._told[endpoint, replica] = lines
+
+
+def new_lines(before: list[str], now: list[str]) -> list[str]:
+    """What `now` has beyond `before`, both being the newest lines of one growing log."""
+    for start in range(len(before) + 1):
+        overlap = before[start:]
+        if now[: len(overlap)] == overlap:
+            return now[len(overlap) :]
+    return now
