@@ -61,6 +61,7 @@ def _sweep() -> None:
 _sweep()
 _home = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_TEMPORARY))
 _home.chmod(0o755)
+(_home / "static").mkdir()  # STATIC_ROOT: WhiteNoise warns where it is missing
 _postgres = EmbeddedPostgres(
     _home / "postgres",
     port=_free_port(),

@@ -71,7 +71,7 @@ class Onebox:
 
 @pytest.fixture(scope="session")
 def onebox() -> Iterator[Onebox]:
-    """A complete installation with both demo models answering; afterwards it is taken down and no process may be left."""
+    """A complete installation with both demo models answering; afterwards it is taken down and nothing may be left."""
     home = Path(tempfile.mkdtemp(prefix="freehold-e2e-", dir="/var/tmp"))
     home.chmod(0o755)
     ours = {

@@ -41,9 +41,7 @@ def make_fleet(*, capacity: int = 10) -> tuple[Cluster, GpuFlavor]:
     return cluster, flavor
 
 
-def make_revision(
-    tenant: Tenant, name: str = "tiny", *, status: RevisionStatus = RevisionStatus.VERIFIED
-) -> Revision:
+def make_revision(tenant: Tenant, name: str = "tiny", *, status: RevisionStatus = RevisionStatus.VERIFIED) -> Revision:
     """A model with one revision on `main`, without files: enough for everything that does not read weights."""
     with tenant_scope(tenant.pk):
         repo = ModelRepo.objects.create(tenant=tenant, name=name)

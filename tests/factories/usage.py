@@ -31,7 +31,9 @@ def nanoseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(microseconds=1) * 1_000
 
 
-def make_record(tenant: Tenant, /, *, at: datetime = NOON, endpoint: uuid.UUID = ENDPOINT, **fields: Any) -> UsageRecord:
+def make_record(
+    tenant: Tenant, /, *, at: datetime = NOON, endpoint: uuid.UUID = ENDPOINT, **fields: Any
+) -> UsageRecord:
     """One answered request of 10 prompt, 4 cached and 5 completion tokens."""
     values: dict[str, Any] = {
         "event_id": uuid.uuid4().hex,

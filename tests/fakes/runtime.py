@@ -17,6 +17,7 @@ class MemoryRuntime:
         self.applied: list[Action] = []
         self.tokens: list[str] = []
         self.unreachable = False
+        self.refuse = ""
 
     def observe(self) -> Observed:
         if self.unreachable:
@@ -27,6 +28,8 @@ class MemoryRuntime:
         return Observed(at=clock.now(), replicas=by_endpoint)
 
     def apply(self, action: Action, *, endpoint: str, fetch_token: str) -> None:
+        if endpoint == self.refuse:
+            raise RuntimeUnavailable("no room")
         self.applied.append(action)
         match action.verb:
             case Verb.CREATE:
@@ -62,7 +65,9 @@ class MemoryRuntime:
             if replica.state is ReplicaState.STARTING:
                 self._change(name, ReplicaState.READY, ready_at=clock.now())
 
-    def exit(self, name: str, *, wanted: bool = False, message: str = "ValueError: no", at: datetime | None = None) -> None:
+    def exit(
+        self, name: str, *, wanted: bool = False, message: str = "ValueError: no", at: datetime | None = None
+    ) -> None:
         end = Exit(at=at or clock.now(), reason="EngineExited", message=message, code=1, wanted=wanted)
         self._change(name, ReplicaState.EXITED, exit=end, since=end.at)
 

@@ -77,8 +77,11 @@ def _reconcile(claim: Claim, observed: Observed, runtime: Runtime) -> int:
     if any(step.verb is Verb.DELETE for step in made.steps):
         # Routes are withdrawn before the replicas they lead to are ended.
         endpoint_status_record(claim=claim, status=found, release=False)
-    for step in made.steps:
-        _apply(claim, step, runtime)
+    try:
+        for step in made.steps:
+            _apply(claim, step, runtime)
+    except RuntimeUnavailable as error:
+        found = status.blocked(found, str(error))
     _record_intervals(claim, desired, {replica.id: replica.state for replica in found.replicas or ()})
     endpoint_status_record(claim=claim, status=found)
     return len(made.steps)

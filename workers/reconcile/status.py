@@ -6,6 +6,7 @@ Messages are for the customer: what is the matter, in the engine's own words whe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from freehold.serving.choices import ConditionType, Phase
@@ -15,7 +16,7 @@ from workers.reconcile.plan import Plan
 from workers.runtimes.base import LIVE, Exit, ObservedReplica, ReplicaState, Verb
 
 # When to look again, in seconds. Hints make most passes come sooner.
-STEADY, MOVING = 30.0, 1.0
+STEADY, MOVING, BLOCKED = 30.0, 1.0, 5.0
 LOG_LINES_TOLD = 5
 
 
@@ -67,6 +68,13 @@ def unknown(before: Phase, message: str) -> EndpointStatus:
         replicas=None,
         requeue_seconds=10.0,
     )
+
+
+def blocked(found: EndpointStatus, message: str) -> EndpointStatus:
+    """For a step that the runtime could not take: the customer is told why, and it is tried again."""
+    said = Condition(ConditionType.PROGRESSING, "False", "Blocked", message)
+    others = tuple(condition for condition in found.conditions if condition.type is not ConditionType.PROGRESSING)
+    return replace(found, conditions=(*others, said), requeue_seconds=BLOCKED)
 
 
 def _phase(desired: WorkloadSpec, *, ready: int, gone: bool, failing: bool, deleting: bool) -> Phase:

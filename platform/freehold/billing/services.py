@@ -92,8 +92,8 @@ def ledger_post(*, now: datetime | None = None) -> PostReport:
         for key in due:
             try:
                 posted = _hour_post(key, moment)
-            except DatabaseError:
-                log.exception("hour_not_posted", tenant=str(key.tenant_id), hour=key.hour.isoformat())
+            except DatabaseError as error:
+                log.error("hour_not_posted", tenant=str(key.tenant_id), hour=key.hour.isoformat(), error=str(error))
                 posted = None
             if posted is None:
                 left.add(key)

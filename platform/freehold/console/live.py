@@ -1,7 +1,7 @@
 """Parts of a page that htmx asks for again and again.
 
-A part carries a tag of what it shows; the browser sends it back, and nothing is sent or replaced while it is the same. So
-text stays selected, focus stays where it is, and a screen reader hears of changes only.
+A part carries a tag of what it shows; the browser sends it back, and nothing is sent or replaced while it is the same.
+So text stays selected, focus stays where it is, and a screen reader hears of changes only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Live:
     """A rendered part: `{{ part.html }}` in a page, `answer` for the requests that follow."""
 
     element: str
-    id: str
+    name: str
     url: str
     seconds: int
     inner: str
@@ -38,7 +38,7 @@ class Live:
         return format_html(
             '<{0} id="{1}" hx-get="{2}?seen={3}" hx-trigger="every {4}s" hx-swap="outerHTML">{5}</{0}>',
             mark_safe(self.element),  # noqa: S308 - an element's name, constant in our views
-            self.id,
+            self.name,
             self.url,
             self.tag,
             self.seconds,
@@ -53,8 +53,15 @@ class Live:
 
 
 def live(
-    request: HttpRequest, template: str, context: Mapping[str, Any], *, element: str, id: str, url: str, seconds: int  # noqa: A002
+    request: HttpRequest,
+    template: str,
+    context: Mapping[str, Any],
+    *,
+    element: str,
+    name: str,
+    url: str,
+    seconds: int,
 ) -> Live:
-    """Renders `template` as a live part under the element id `id`, asked for again at `url` every `seconds`."""
+    """Renders `template` as a live part under the element id `name`, asked for again at `url` every `seconds`."""
     inner = render_to_string(template, dict(context), request=request)
-    return Live(element=element, id=id, url=url, seconds=seconds, inner=inner)
+    return Live(element=element, name=name, url=url, seconds=seconds, inner=inner)

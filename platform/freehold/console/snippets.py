@@ -21,7 +21,11 @@ class Snippet:
 def calls(*, gateway_url: str, model_name: str, task: str, chat: bool) -> list[Snippet]:
     """How to call an endpoint: curl and the OpenAI SDK, by what its model can do."""
     if task == Task.EMBED:
-        path, field, call = "embeddings", '"input": "Hello"', f'embeddings.create(\n    model="{model_name}",\n    input="Hello",\n)'
+        path, field, call = (
+            "embeddings",
+            '"input": "Hello"',
+            f'embeddings.create(\n    model="{model_name}",\n    input="Hello",\n)',
+        )
         shown = "len(answer.data[0].embedding)"
     elif chat:
         messages = '[{"role": "user", "content": "Hello"}]'
@@ -29,13 +33,17 @@ def calls(*, gateway_url: str, model_name: str, task: str, chat: bool) -> list[S
         call = f'chat.completions.create(\n    model="{model_name}",\n    messages={messages},\n)'
         shown = "answer.choices[0].message.content"
     else:
-        path, field, call = "completions", '"prompt": "Hello"', f'completions.create(\n    model="{model_name}",\n    prompt="Hello",\n)'
+        path, field, call = (
+            "completions",
+            '"prompt": "Hello"',
+            f'completions.create(\n    model="{model_name}",\n    prompt="Hello",\n)',
+        )
         shown = "answer.choices[0].text"
     curl = (
         f"curl {gateway_url}/v1/{path} \\\n"
         f'  -H "Authorization: Bearer ${KEY_VARIABLE}" \\\n'
         f"  -H 'Content-Type: application/json' \\\n"
-        f"  -d '{{\"model\": \"{model_name}\", {field}}}'"
+        f'  -d \'{{"model": "{model_name}",\n       {field}}}\''
     )
     sdk = (
         "import os\n\nfrom openai import OpenAI\n\n"
@@ -61,6 +69,6 @@ def deploy(*, public_url: str, repo: str, name: str) -> Snippet:
         f"curl {public_url}/api/v1/endpoints \\\n"
         f'  -H "Authorization: Bearer ${KEY_VARIABLE}" \\\n'
         f"  -H 'Content-Type: application/json' \\\n"
-        f"  -d '{{\"name\": \"{name}\", \"model\": \"{repo}\", \"billing_mode\": \"tokens\", \"replicas\": 1}}'"
+        f'  -d \'{{"name": "{name}", "model": "{repo}",\n       "billing_mode": "tokens", "replicas": 1}}\''
     )
     return Snippet("deploy", "Deploy it as an endpoint", text)

@@ -102,7 +102,7 @@ def member_view(
         view: Callable[Concatenate[HttpRequest, Visit, Arguments], HttpResponseBase],
     ) -> Callable[Concatenate[HttpRequest, Arguments], HttpResponseBase]:
         @wraps(view)
-        def wrapped(request: HttpRequest, *args: Arguments.args, **kwargs: Arguments.kwargs) -> HttpResponseBase:
+        def wrapped(request: HttpRequest, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> HttpResponseBase:
             if request.method not in methods:
                 return HttpResponseNotAllowed(methods)
             if not request.user.is_authenticated:
@@ -130,8 +130,9 @@ def member_view(
 def page(
     request: HttpRequest, visit: Visit, template: str, context: Mapping[str, Any] | None = None, *, status: int = 200
 ) -> HttpResponse:
-    """A whole page with navigation."""
-    return render(request, template, {**(context or {}), "visit": visit}, status=status)
+    """A whole page with navigation; the template's folder says which entry is the current one."""
+    section = template.split("/")[1]
+    return render(request, template, {**(context or {}), "visit": visit, "section": section}, status=status)
 
 
 def _to_sign_in(request: HttpRequest) -> HttpResponseBase:

@@ -28,7 +28,7 @@ def down() -> int:
 
 
 def clean() -> int:
-    """Stops everything, then removes FREEHOLD_HOME, the data and the engine's environment. The Makefile removes .venv."""
+    """Stops everything, then removes FREEHOLD_HOME, data and the engine's environment. The Makefile removes .venv."""
     status = down()
     if status:
         return status

@@ -6,7 +6,6 @@ import os
 from typing import TYPE_CHECKING
 
 from freehold.common import ports
-from freehold.onebox.install import engine_python
 from freehold.onebox.interpreter import library_path
 from freehold.onebox.layout import ENGINE_UID, ROOT, Layout, drops_privileges, engine_folder
 from freehold.onebox.postgres import APP, DATABASE, OWNER
@@ -56,12 +55,10 @@ def environment(
 
 
 def engine_variables() -> dict[str, str]:
-    """How the local runtime starts an engine; empty where no engine is installed."""
-    python = engine_python()
-    if python is None:
-        return {}
-    variables = {"FREEHOLD_ENGINE_PYTHON": str(python)}
-    if path := library_path(engine_folder()):
+    """How the local runtime starts an engine. Where none is installed its starts fail, and the endpoint says so."""
+    folder = engine_folder()
+    variables = {"FREEHOLD_ENGINE_PYTHON": str(folder / "bin" / "python")}
+    if path := library_path(folder):
         variables["FREEHOLD_ENGINE_LD_LIBRARY_PATH"] = path
     if drops_privileges():
         variables["FREEHOLD_ENGINE_UID"] = str(ENGINE_UID)

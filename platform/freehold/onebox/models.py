@@ -96,8 +96,8 @@ def wait_until_ready(customer: Customer, endpoints: list[Endpoint], report: Repo
             if endpoint.ready:
                 waiting.discard(identifier)
         if waiting and time.monotonic() > deadline:
+            states = "; ".join(told[identifier] for identifier in sorted(waiting))
             raise CallFailed(
-                f"Not ready after {READY_SECONDS:.0f} s: {'; '.join(told[identifier] for identifier in sorted(waiting))}. "
-                "The engine's log is in the console, on the endpoint's page."
+                f"Not ready after {READY_SECONDS:.0f} s: {states}. The console shows the engine's log on the endpoint's page."
             )
         time.sleep(_POLL_SECONDS)

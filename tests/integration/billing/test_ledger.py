@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 
 from freehold.billing import services
 from freehold.billing.choices import Meter
-from freehold.billing.models import LedgerEntry
+from freehold.billing.models import LedgerEntry, PriceBook
 from freehold.billing.records import NewPrice, UsageStatement
 from freehold.billing.selectors import balance, usage_and_cost
 from freehold.billing.services import ledger_post, price_book_publish
 from freehold.common.ids import uuid7
 from freehold.db.rls import system_scope, tenant_scope
+from freehold.metering import drain
 from freehold.metering.services import replica_interval_record, usage_drain
 from freehold.tenancy.actors import system
 from freehold.tenancy.models import Tenant
@@ -41,7 +42,9 @@ PRICES = [
 
 
 def _publish(valid_from: datetime = datetime(2026, 1, 1, tzinfo=UTC), prices: list[NewPrice] | None = None) -> None:
-    price_book_publish(actor=system("test"), name="test", currency="EUR", prices=prices or PRICES, valid_from=valid_from)
+    price_book_publish(
+        actor=system("test"), name="test", currency="EUR", prices=prices or PRICES, valid_from=valid_from
+    )
 
 
 def _drain(client: redis.Redis, *records: UsageRecord) -> None:
@@ -129,7 +132,7 @@ def test_late_usage_becomes_a_revision_of_what_is_missing(redis_client: redis.Re
 
 
 @pytest.mark.django_db
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     arrivals=st.lists(
         st.lists(
@@ -146,7 +149,7 @@ def test_the_ledger_equals_the_live_view_in_whatever_portions_usage_arrives(
 ) -> None:
     tenant = make_tenant(f"t-{uuid7().hex[:30]}")
     with transaction.atomic():
-        if not _published():
+        if not PriceBook.objects.exists():
             _publish()
             _publish(NOON.replace(year=2027), [NewPrice(meter=Meter.PROMPT_TOKENS, nanos=7)])
         for portion in arrivals:
@@ -174,10 +177,6 @@ def test_the_ledger_equals_the_live_view_in_whatever_portions_usage_arrives(
             assert mine == line.amount_nanos
 
 
-def _published() -> bool:
-    return services.PriceBook.objects.exists()
-
-
 @pytest.mark.django_db
 def test_each_event_is_priced_by_the_book_in_force_at_its_own_time(
     redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
@@ -190,7 +189,10 @@ def test_each_event_is_priced_by_the_book_in_force_at_its_own_time(
     change = NOON + 30 * MINUTE
     _drain(redis_client, make_record(tenant, at=change - timedelta(microseconds=1)), make_record(tenant, at=change))
     ledger_post(now=LATER)
-    assert [(entry.hour, entry.quantity, entry.amount_nanos) for entry in sorted(_entries(tenant), key=lambda e: e.amount_nanos)] == [
+    assert [
+        (entry.hour, entry.quantity, entry.amount_nanos)
+        for entry in sorted(_entries(tenant), key=lambda e: e.amount_nanos)
+    ] == [
         (NOON, 5, 5_000),
         (NOON, 5, 15_000),
     ]
@@ -327,7 +329,7 @@ def test_posting_while_usage_arrives_misses_and_doubles_nothing(redis_client: re
     errors: list[BaseException] = []
     draining = threading.Event()
 
-    def drain() -> None:
+    def arrive() -> None:
         try:
             with redis.Redis.from_url(redis_url) as client:
                 for number in range(60):
@@ -347,7 +349,7 @@ def test_posting_while_usage_arrives_misses_and_doubles_nothing(redis_client: re
         finally:
             connection.close()
 
-    threads = [threading.Thread(target=drain), *(threading.Thread(target=post) for _ in range(2))]
+    threads = [threading.Thread(target=arrive), *(threading.Thread(target=post) for _ in range(2))]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -358,4 +360,42 @@ def test_posting_while_usage_arrives_misses_and_doubles_nothing(redis_client: re
     assert view.total.requests == 60
     assert _posted(tenant) == view.total.amount_nanos
     with system_scope("test"):
-        assert LedgerEntry.objects.filter(revision__gt=1).exists(), "posting never met the drain: the test proves nothing"
+        assert LedgerEntry.objects.filter(revision__gt=1).exists(), (
+            "posting never met the drain: the test proves nothing"
+        )
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_usage_that_commits_while_its_hour_is_posted_is_posted_later(
+    redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant = make_tenant()
+    _publish()
+    _drain(redis_client, make_record(tenant))
+    marked, go_on = threading.Event(), threading.Event()
+    advance = drain._advance
+
+    def advance_slowly(marks: Mapping[tuple[str, str], int]) -> None:
+        marked.set()
+        assert go_on.wait(20)
+        advance(marks)
+
+    def work() -> None:
+        try:
+            _drain(redis_client, make_record(tenant))
+        finally:
+            connection.close()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(drain, "_advance", advance_slowly)
+        thread = threading.Thread(target=work)
+        thread.start()
+        assert marked.wait(20)
+        report = ledger_post(now=LATER)
+        go_on.set()
+        thread.join()
+    assert report.left == 1, "the drain holds the hour until it has committed"
+    ledger_post(now=LATER)
+    view = _view(tenant)
+    assert view.total.requests == 2
+    assert _posted(tenant) == view.total.amount_nanos

@@ -22,7 +22,10 @@ from freehold.tenancy.choices import ActorKind, Role
 
 pytestmark = pytest.mark.django_db
 
-PRICES = [NewPrice(meter=Meter.PROMPT_TOKENS, nanos=200_000_000), NewPrice(meter=Meter.ACCELERATOR_SECONDS, nanos=2, flavor="cpu")]
+PRICES = [
+    NewPrice(meter=Meter.PROMPT_TOKENS, nanos=200_000_000),
+    NewPrice(meter=Meter.ACCELERATOR_SECONDS, nanos=2, flavor="cpu"),
+]
 OPERATOR = Actor(kind=ActorKind.USER, id="usr_1", label="op@example.org", operator=True)
 
 
@@ -45,7 +48,9 @@ def test_a_tenants_admin_cannot() -> None:
 def test_the_newest_of_the_books_that_have_begun_is_in_force() -> None:
     now = clock.now()
     first = price_book_publish(actor=OPERATOR, name="a", currency="EUR", prices=PRICES)
-    later = price_book_publish(actor=OPERATOR, name="b", currency="EUR", prices=PRICES, valid_from=now + timedelta(days=9))
+    later = price_book_publish(
+        actor=OPERATOR, name="b", currency="EUR", prices=PRICES, valid_from=now + timedelta(days=9)
+    )
     better = price_book_publish(actor=OPERATOR, name="c", currency="EUR", prices=PRICES, valid_from=later.valid_from)
     assert price_book_in_force(at=now - timedelta(days=1)) is None
     assert price_book_in_force(at=clock.now()) == first

@@ -55,7 +55,9 @@ def web_process() -> Iterator[Web]:
     environment = {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": os.environ.get("HUB_TEST_SETTINGS", "freehold.config.settings.test"),
-        "PYTHONPATH": os.pathsep.join([str(ROOT / "platform"), str(ROOT), *os.environ.get("HUB_TEST_PATH", "").split()]),
+        "PYTHONPATH": os.pathsep.join(
+            [str(ROOT / "platform"), str(ROOT), *os.environ.get("HUB_TEST_PATH", "").split()]
+        ),
         "PYTHONWARNINGS": "default",
     }
     command = ["granian", "--interface", "asginl", "--host", "127.0.0.1", "--port", str(port), "--no-ws"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import httpx
@@ -16,7 +15,6 @@ from freehold.tenancy import services as tenancy
 from freehold.tenancy.choices import Role
 from tests.factories.models_on_disk import model_files, write_folder, write_model
 from tests.integration.hub.live import Customer, Web
-
 
 # huggingface_hub sends files in a way that its own HTTP library warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -123,14 +121,12 @@ def test_info_tree_and_paths(api: HfApi, repo: str, uploaded: Path) -> None:
 
 
 def test_a_tree_comes_in_pages(web: Web, acme: Customer, repo: str, uploaded: Path) -> None:
-    client = httpx.Client(headers={"Authorization": f"Bearer {acme.secret}"})
     url, seen = f"{web.url}/api/models/{repo}/tree/main?recursive=true&limit=2", []
-    for _ in itertools.count():
-        page = client.get(url)
-        seen += [entry["path"] for entry in page.json()]
-        if "next" not in page.links:
-            break
-        url = page.links["next"]["url"]
+    with httpx.Client(headers={"Authorization": f"Bearer {acme.secret}"}) as client:
+        while url:
+            page = client.get(url)
+            seen += [entry["path"] for entry in page.json()]
+            url = page.links.get("next", {}).get("url", "")
     assert seen == sorted(model_files())
 
 
@@ -198,7 +194,9 @@ def test_deleting_a_repo(api: HfApi, repo: str, uploaded: Path) -> None:
     assert [model.id for model in api.list_models()] == []
 
 
-@pytest.mark.parametrize("path", ["/api/datasets/acme/x", "/datasets/acme/x/resolve/main/a", "/api/spaces/acme/x/tree/main"])
+@pytest.mark.parametrize(
+    "path", ["/api/datasets/acme/x", "/datasets/acme/x/resolve/main/a", "/api/spaces/acme/x/tree/main"]
+)
 def test_datasets_and_spaces_are_clearly_not_here(web: Web, acme: Customer, path: str) -> None:
     answer = httpx.get(web.url + path, headers={"Authorization": f"Bearer {acme.secret}"})
     assert answer.status_code == 400

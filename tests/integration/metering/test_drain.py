@@ -220,7 +220,7 @@ def test_what_cannot_become_an_event_is_set_aside_and_the_rest_goes_on(redis_cli
     with system_scope("test"):
         rejects = {reject.sequence: reject for reject in UsageReject.objects.exclude(sequence=None)}
         assert UsageReject.objects.count() == 8
-    assert sorted(rejects) == [2, 3, 4, 5, 6, 7]
+    assert rejects.keys() == {2, 3, 4, 5, 6, 7}
     assert rejects[2].reason == f"there is no tenant {unknown}"
     assert msgspec.msgpack.decode(bytes(rejects[4].raw))["model"] == "nul\0"
 

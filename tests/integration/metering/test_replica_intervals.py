@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any
 
 import pytest
 from django.db import IntegrityError, connection, transaction
@@ -43,7 +45,15 @@ def _intervals(tenant: Tenant, replica: str = "rpl_1") -> list[tuple[str, dateti
 def test_a_life_becomes_a_chain_of_intervals() -> None:
     tenant = make_tenant()
     at = [NOON + timedelta(seconds=seconds) for seconds in range(9)]
-    for state, moment in [("starting", 0), ("starting", 1), ("ready", 2), ("ready", 3), ("stopping", 4), (None, 5), (None, 6)]:
+    for state, moment in [
+        ("starting", 0),
+        ("starting", 1),
+        ("ready", 2),
+        ("ready", 3),
+        ("stopping", 4),
+        (None, 5),
+        (None, 6),
+    ]:
         _record(tenant, state, at[moment])
     assert _intervals(tenant) == [("starting", at[0], at[2]), ("ready", at[2], at[4]), ("stopping", at[4], at[5])]
 
@@ -67,20 +77,23 @@ def test_an_unknown_state_is_refused_and_nothing_changes() -> None:
 
 
 @pytest.mark.django_db
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=st.lists(
-        st.tuples(st.sampled_from(["fetching", "starting", "ready", "unhealthy", "stopping", "exited", None]), st.integers(0, 50)),
+        st.tuples(
+            st.sampled_from(["fetching", "starting", "ready", "unhealthy", "stopping", "exited", None]),
+            st.integers(0, 50),
+        ),
         max_size=12,
     )
 )
 def test_intervals_never_overlap_whatever_order_times_come_in(steps: list[tuple[str | None, int]]) -> None:
-    tenant = make_tenant(f"t-{uuid7().hex[:30]}")
+    tenant, replica = make_tenant(f"t-{uuid7().hex[:30]}"), str(uuid7())
     for state, seconds in steps:
-        _record(tenant, state, NOON + timedelta(seconds=seconds))
-    found = _intervals(tenant)
+        _record(tenant, state, NOON + timedelta(seconds=seconds), replica)
+    found = _intervals(tenant, replica)
     assert sum(ended is None for _, _, ended in found) <= 1
-    for (_, _, ended), (_, started, _) in zip(found, found[1:], strict=False):
+    for (_, _, ended), (_, started, _) in pairwise(found):
         assert ended is not None
         assert ended <= started
 
@@ -90,7 +103,8 @@ def test_only_the_end_of_an_interval_is_ever_written_and_only_once() -> None:
     tenant = make_tenant()
     _record(tenant, "ready", NOON)
     with tenant_scope(tenant.pk):
-        for change in [{"accelerators": 8}, {"ended_at": NOON, "flavor": "x"}]:
+        changes: list[dict[str, Any]] = [{"accelerators": 8}, {"ended_at": NOON, "flavor": "x"}]
+        for change in changes:
             with pytest.raises(IntegrityError, match="append-only"), transaction.atomic():
                 ReplicaInterval.objects.update(**change)
     _record(tenant, None, NOON + timedelta(seconds=1))

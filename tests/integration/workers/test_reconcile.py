@@ -134,7 +134,7 @@ def test_routes_are_withdrawn_before_a_replica_is_ended(tenant: Tenant, redis_cl
             routed_at_delete.append(-1 if published is None else len(published.replicas))
         original(action, **options)  # type: ignore[arg-type]
 
-    runtime.apply = watched  # type: ignore[method-assign, assignment]
+    runtime.apply = watched  # type: ignore[method-assign]
     run(runtime)
     assert routed_at_delete == [0]
 
@@ -175,6 +175,19 @@ def test_a_cluster_that_cannot_be_reached_makes_endpoints_unknown_and_nothing_is
     runtime.unreachable = False
     run(runtime)
     assert again(endpoint).phase == Phase.READY
+
+
+def test_a_step_that_cannot_be_taken_is_told_and_holds_up_nobody_else(tenant: Tenant) -> None:
+    first, second, runtime = make_endpoint(tenant, "a"), make_endpoint(tenant, "b"), MemoryRuntime()
+    runtime.refuse = first.public_id
+    run(runtime)
+    progressing = again(first).condition("Progressing")
+    assert progressing is not None
+    assert (progressing["reason"], progressing["message"]) == ("Blocked", "no room")
+    assert {replica.endpoint for replica in runtime.replicas.values()} == {second.public_id}
+    runtime.refuse = ""
+    run(runtime)
+    assert len(runtime.replicas) == 2
 
 
 def test_a_lost_claim_writes_nothing(tenant: Tenant) -> None:

@@ -31,7 +31,9 @@ def _tariff(*rates: Rate, valid_from: datetime = NOON, version: int = 1) -> Tari
     return Tariff(valid_from=valid_from, version=version, currency="EUR", rates=rates)
 
 
-def _used(model: str = "acme/chat", *, prompt: int = 0, cached: int = 0, completion: int = 0, mode: str = "tokens") -> UsageSum:
+def _used(
+    model: str = "acme/chat", *, prompt: int = 0, cached: int = 0, completion: int = 0, mode: str = "tokens"
+) -> UsageSum:
     return UsageSum(
         tenant_id=TENANT,
         endpoint_id=ENDPOINT,
@@ -52,7 +54,9 @@ def _quantities(tariff: Tariff | None, *usage: UsageSum) -> dict[int, int]:
     return {nanos[key.price_id]: charge.quantity for key, charge in found.charges.items()}
 
 
-def _running(started_at: datetime, ended_at: datetime, *, accelerators: int = 1, flavor: str = "h100", mode: str = "gpu_seconds") -> Running:
+def _running(
+    started_at: datetime, ended_at: datetime, *, accelerators: int = 1, flavor: str = "h100", mode: str = "gpu_seconds"
+) -> Running:
     return Running(
         tenant_id=TENANT,
         endpoint_id=ENDPOINT,
@@ -65,7 +69,9 @@ def _running(started_at: datetime, ended_at: datetime, *, accelerators: int = 1,
 
 
 def test_cached_tokens_have_their_own_price_where_one_is_set() -> None:
-    tariff = _tariff(_rate(Meter.PROMPT_TOKENS, 3), _rate(Meter.CACHED_PROMPT_TOKENS, 1), _rate(Meter.COMPLETION_TOKENS, 9))
+    tariff = _tariff(
+        _rate(Meter.PROMPT_TOKENS, 3), _rate(Meter.CACHED_PROMPT_TOKENS, 1), _rate(Meter.COMPLETION_TOKENS, 9)
+    )
     assert _quantities(tariff, _used(prompt=10, cached=4, completion=5)) == {3: 6, 1: 4, 9: 5}
 
 

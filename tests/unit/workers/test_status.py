@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from freehold.serving.choices import ConditionType, Phase
@@ -16,10 +14,9 @@ from workers.runtimes.base import Exit, ObservedReplica, ReplicaState
 READY, STARTING, FETCHING = ReplicaState.READY, ReplicaState.STARTING, ReplicaState.FETCHING
 
 
-def status(replicas: int, observed: list[ObservedReplica], **options: Any) -> EndpointStatus:
+def status(replicas: int, observed: list[ObservedReplica], *, deleting: bool = False) -> EndpointStatus:
     desired = workload(replicas=replicas)
-    options = {"deleting": False, "now": NOW} | options
-    return derive(desired, observed, plan(desired, observed, NOW), **options)
+    return derive(desired, observed, plan(desired, observed, NOW), deleting=deleting, now=NOW)
 
 
 def condition(found: EndpointStatus, kind: ConditionType) -> Condition:
@@ -79,7 +76,7 @@ def test_progress_says_what_is_happening() -> None:
 
 def test_a_replica_that_is_about_to_end_gets_no_more_requests() -> None:
     found = status(1, [replica("a", READY, age=50), replica("b", READY, age=5)])
-    assert {entry.id: entry.state for entry in found.replicas} == {"a": "ready", "b": "stopping"}
+    assert {entry.id: entry.state for entry in found.replicas or ()} == {"a": "ready", "b": "stopping"}
     assert found.ready_replicas == 1
 
 

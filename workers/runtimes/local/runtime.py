@@ -132,11 +132,11 @@ class LocalRuntime:
         settings = self._settings
         replica = ids.encode("rpl", uuid7())
         folder = settings.root / spec.endpoint / replica
-        # Other users may pass through, not look: the engine reaches its home and nothing else here.
-        folder.mkdir(parents=True, mode=0o711)
         weights = settings.weights / spec.weights.tenant / spec.weights.digest
         weights.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         with self._port() as port:
+            # Other users may pass through, not look: the engine reaches its home and nothing else here.
+            folder.mkdir(parents=True, mode=0o711)
             request = state.Request(
                 endpoint=spec.endpoint,
                 replica=replica,
@@ -150,6 +150,7 @@ class LocalRuntime:
                     "FREEHOLD_FETCH_REPO": spec.weights.repo,
                     "FREEHOLD_FETCH_REVISION": spec.weights.commit_id,
                     "FREEHOLD_FETCH_TARGET": str(weights),
+                    "FREEHOLD_FETCH_DIGEST": spec.weights.digest,
                 },
                 command=self._command(spec, weights, port),
                 environment=self._environment(spec, folder),

@@ -76,7 +76,7 @@ def when(moment: datetime | str | None) -> SafeString | str:
         '<time datetime="{}" title="{}">{}</time>',
         value.isoformat(timespec="seconds"),
         f"{value:%Y-%m-%d %H:%M:%S} UTC",
-        f"{value.day} {value:%b %Y, %H:%M} UTC",
+        f"{value.day}\u00a0{value:%b}\u00a0{value.year}, {value:%H:%M}\u00a0UTC",
     )
 
 

@@ -170,7 +170,7 @@ def _status(request: HttpRequest, visit: Visit, endpoint: Endpoint) -> Live:
         "console/endpoints/status.html",
         {"endpoint": endpoint, "spec": endpoint.spec, "visit": visit},
         element="div",
-        id="endpoint-status",
+        name="endpoint-status",
         url=reverse("console:endpoint-status", args=[endpoint.public_id]),
         seconds=STATUS_SECONDS,
     )
@@ -186,7 +186,7 @@ def _usage(request: HttpRequest, visit: Visit, endpoint: Endpoint) -> Live:
         "console/endpoints/usage.html",
         {"endpoint": endpoint, "line": statement.total, "start": statement.start},
         element="div",
-        id="endpoint-usage",
+        name="endpoint-usage",
         url=reverse("console:endpoint-usage", args=[endpoint.public_id]),
         seconds=USAGE_SECONDS,
     )
@@ -208,7 +208,7 @@ def _logs(request: HttpRequest, endpoint: Endpoint) -> Live:
         "console/endpoints/logs.html",
         {"endpoint": endpoint, "lines": lines, "several": several, "reachable": reachable},
         element="div",
-        id="endpoint-log",
+        name="endpoint-log",
         url=reverse("console:endpoint-logs", args=[endpoint.public_id]),
         seconds=LOG_SECONDS,
     )

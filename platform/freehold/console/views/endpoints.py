@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.conf import settings
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import reverse
 from django_htmx.http import HttpResponseClientRefresh
@@ -17,18 +17,25 @@ from freehold.serving.models import Endpoint
 from freehold.tenancy.permissions import Operation
 
 EVERY_SECONDS = 2
+EMPTY = "none"  # what a page without a table sends as the tag of what it has seen
 
 
 @member_view(Operation.ENDPOINT_READ)
 def endpoint_list(request: HttpRequest, visit: Visit) -> HttpResponseBase:
     """All endpoints, or how to get the first."""
-    rows = _rows(request, visit, _endpoints(visit))
+    endpoints = _endpoints(visit)
     repo = f"{visit.tenant.slug}/my-model"
     steps = [
         snippets.upload(public_url=settings.PUBLIC_URL, repo=repo),
         snippets.deploy(public_url=settings.PUBLIC_URL, repo=repo, name="my-model"),
     ]
-    return page(request, visit, "console/endpoints/list.html", {"rows": rows, "steps": steps})
+    context = {
+        "rows": _rows(request, visit, endpoints),
+        "has_endpoints": bool(endpoints),
+        "empty": EMPTY,
+        "steps": steps,
+    }
+    return page(request, visit, "console/endpoints/list.html", context)
 
 
 @member_view(Operation.ENDPOINT_READ)
@@ -38,10 +45,9 @@ def endpoint_rows(request: HttpRequest, visit: Visit) -> HttpResponseBase:
     shows_table = request.GET.get("seen") != EMPTY
     if is_htmx(request) and shows_table != bool(endpoints):
         return HttpResponseClientRefresh()
+    if not shows_table and not endpoints:
+        return HttpResponse(status=204)
     return _rows(request, visit, endpoints).answer(request)
-
-
-EMPTY = "none"  # what a page without a table sends as the tag of what it has seen
 
 
 def _endpoints(visit: Visit) -> list[Endpoint]:
@@ -55,7 +61,7 @@ def _rows(request: HttpRequest, visit: Visit, endpoints: list[Endpoint]) -> Live
         "console/endpoints/rows.html",
         {"endpoints": endpoints, "visit": visit},
         element="tbody",
-        id="endpoint-rows",
+        name="endpoint-rows",
         url=reverse("console:endpoint-rows"),
         seconds=EVERY_SECONDS,
     )

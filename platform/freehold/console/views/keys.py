@@ -62,7 +62,9 @@ def keys(request: HttpRequest, visit: Visit) -> HttpResponseBase:
         return _list(request, visit, form, status=400)
     used = request.session.get(_USED_FORMS, [])
     if form.cleaned_data["form_id"] in used:
-        messages.warning(request, "That key was created already. Its secret is shown only once; revoke it if you lost it.")
+        messages.warning(
+            request, "That key was created already. Its secret is shown only once; revoke it if you lost it."
+        )
         return redirect("console:keys")
     try:
         new = _create(visit, form)

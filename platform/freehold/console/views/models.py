@@ -11,7 +11,7 @@ from freehold.console.visits import Visit, member_view, page
 from freehold.db.rls import tenant_scope
 from freehold.registry import names
 from freehold.registry import selectors as registry
-from freehold.registry.choices import RefKind
+from freehold.registry.choices import RefKind, RevisionStatus
 from freehold.registry.models import ModelRepo, Revision
 from freehold.serving import selectors as serving
 from freehold.tenancy.permissions import Operation
@@ -40,10 +40,10 @@ def model_page(request: HttpRequest, visit: Visit, model_id: str) -> HttpRespons
         ]
     shown = next((revision for revision in revisions if _is_main(revision)), revisions[0] if revisions else None)
     files = registry.files(revision=shown) if shown is not None else []
-    steps = [
-        snippets.upload(public_url=settings.PUBLIC_URL, repo=repo.full_name),
-        snippets.deploy(public_url=settings.PUBLIC_URL, repo=repo.full_name, name=repo.name.lower().replace("_", "-")),
-    ]
+    steps = [snippets.upload(public_url=settings.PUBLIC_URL, repo=repo.full_name)]
+    if shown is not None and shown.status == RevisionStatus.VERIFIED:
+        name = repo.name.lower().replace("_", "-")
+        steps.append(snippets.deploy(public_url=settings.PUBLIC_URL, repo=repo.full_name, name=name))
     context = {
         "repo": repo,
         "revisions": revisions,

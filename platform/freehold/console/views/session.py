@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView, LogoutView
 from django.http import HttpRequest
@@ -18,7 +16,7 @@ from freehold.tenancy.permissions import Operation
 class SignInForm(AuthenticationForm):
     """Says plainly what went wrong, and not which half of it."""
 
-    error_messages: ClassVar[dict[str, str]] = {  # type: ignore[misc]  # the stub's is an instance attribute
+    error_messages = {
         "invalid_login": "No account has this address and password. Check both, then try again.",
         "inactive": "This account is switched off. Write to your provider.",
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -46,12 +48,14 @@ def usage(request: HttpRequest, visit: Visit) -> HttpResponseBase:
     current = usage_and_cost(tenant_id=visit.tenant_id, start=month_start(now), end=now, now=now)
     before = usage_and_cost(tenant_id=visit.tenant_id, start=before_start, end=before_end, now=now)
     with tenant_scope(visit.tenant_id):
-        endpoints = {endpoint.pk: endpoint for endpoint in serving.endpoint_list(tenant_id=visit.tenant_id)}
+        endpoints: dict[uuid.UUID | None, Endpoint] = {
+            endpoint.pk: endpoint for endpoint in serving.endpoint_list(tenant_id=visit.tenant_id)
+        }
     months = [_month(current, endpoints, current=True), _month(before, endpoints, current=False)]
     return page(request, visit, "console/usage/usage.html", {"months": months, "now": now})
 
 
-def _month(statement: UsageStatement, endpoints: dict[object, Endpoint], *, current: bool) -> Month:
+def _month(statement: UsageStatement, endpoints: Mapping[uuid.UUID | None, Endpoint], *, current: bool) -> Month:
     rows = [_row(line, endpoints.get(line.endpoint_id)) for line in statement.lines]
     rows.sort(key=lambda row: (-row.line.amount_nanos, row.name))
     return Month(start=statement.start, current=current, rows=rows, total=statement.total)

@@ -1,0 +1,123 @@
+"""Strict HTTP/1.1: limits, smuggling, order, slow clients."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.integration.gateway.test_relay import request
+
+if TYPE_CHECKING:
+    from tests.fakes.engine import Engine
+    from tests.integration.gateway.conftest import Process
+
+CHAT: dict[str, Any] = {"model": "acme/chat", "messages": [{"role": "user", "content": "hi"}]}
+HEAD = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer fh_acme\r\n"
+
+
+async def exchange(gateway: Process, data: bytes) -> bytes:
+    """Sends and reads until the gateway closes."""
+    reader, writer = await gateway.connect()
+    writer.write(data)
+    answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (HEAD + "content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (HEAD + "transfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n0\r\n\r\n", 400),
+        (HEAD + "content-length: 5\r\ncontent-length: 6\r\n\r\nabcdef", 400),
+        (HEAD + "content-length: -1\r\n\r\n", 400),
+        (HEAD + "transfer-encoding: gzip\r\n\r\n", 400),
+        ("POST /v1/chat/completions HTTP/1.1\r\nauthorization: Bearer fh_acme\r\ncontent-length: 2\r\n\r\n{}", 400),
+        (HEAD + "bad header\r\n\r\n", 400),
+        ("nonsense\r\n\r\n", 400),
+        (HEAD + "upgrade: websocket\r\nconnection: upgrade\r\n\r\n", 400),
+        (HEAD + "x-long: " + "a" * 70_000 + "\r\n\r\n", 431),
+        (HEAD + "x-long: " + "a" * 400_000, 431),
+        (HEAD + "content-length: 33554433\r\n\r\n", 413),
+        (HEAD + "content-encoding: gzip\r\ncontent-length: 2\r\n\r\nxx", 415),
+        (HEAD.replace("fh_acme", "fh_bad") + "content-length: 1000000\r\n\r\n", 401),
+    ],
+)
+async def test_malformed_and_oversized_requests_are_refused_and_the_connection_closed(
+    gateway: Process, engine: Engine, data: str, status: int
+) -> None:
+    answer = await exchange(gateway, data.encode())
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode()), answer
+    assert b"connection: close" in answer
+    assert engine.received == []
+
+
+async def test_a_body_over_the_limit_in_chunks_is_refused(gateway: Process) -> None:
+    reader, writer = await gateway.connect()
+    writer.write((HEAD + "transfer-encoding: chunked\r\n\r\n").encode())
+    piece = b"100000\r\n" + b"a" * 0x100000 + b"\r\n"
+
+    async def send() -> None:
+        try:
+            for _ in range(40):
+                writer.write(piece)
+                await writer.drain()
+        except ConnectionError:
+            pass
+
+    sending = asyncio.create_task(send())
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+    assert head.startswith(b"HTTP/1.1 413 ")
+    await sending
+    writer.close()
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"[" * 100_000, b'{"model": NaN}', b"\xff"])
+async def test_bad_json_is_a_400(gateway: Process, body: bytes) -> None:
+    answer = await gateway.http.post("/v1/chat/completions", content=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_json")
+
+
+async def test_a_chunked_body_is_taken(gateway: Process) -> None:
+    async def pieces() -> Any:
+        for piece in (b'{"model": "acme/chat", ', b'"messages": [{"role": "user", ', b'"content": "hi"}]}'):
+            yield piece
+
+    answer = await gateway.http.post("/v1/chat/completions", content=pieces())
+    assert answer.status_code == 200
+
+
+async def test_expect_is_answered_before_the_body(gateway: Process) -> None:
+    reader, writer = await gateway.connect()
+    head, _, body = request(CHAT, headers="expect: 100-continue\r\n").partition(b"\r\n\r\n")
+    writer.write(head + b"\r\n\r\n")
+    assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(body)
+    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+
+
+async def test_pipelined_requests_are_answered_in_order(gateway: Process, engine: Engine) -> None:
+    models = b"GET /v1/models HTTP/1.1\r\nhost: x\r\nauthorization: Bearer fh_acme\r\n"
+    data = request(CHAT) + models + b"\r\n" + request({**CHAT, "stream": True}) + models + b"connection: close\r\n\r\n"
+    answer = await exchange(gateway, data)
+    kinds = [b'"finish_reason":"length"', b'"object":"list"', b"[DONE]", b'"object":"list"']
+    position = 0
+    for kind in kinds:
+        position = answer.index(kind, position) + 1
+    assert answer.count(b"HTTP/1.1 200 ") == 4
+
+
+async def test_http_1_0_gets_a_stream_that_ends_with_the_connection(gateway: Process) -> None:
+    data = request({**CHAT, "stream": True}).replace(b"HTTP/1.1", b"HTTP/1.0")
+    answer = await exchange(gateway, data)
+    assert answer.endswith(b"data: [DONE]\n\n")
+    assert b"chunked" not in answer
+
+
+async def test_a_connection_serves_many_requests_and_reuses_the_engines(gateway: Process, engine: Engine) -> None:
+    for _ in range(20):
+        assert (await gateway.http.post("/v1/chat/completions", json=CHAT)).status_code == 200
+    assert len(engine.received) == 20

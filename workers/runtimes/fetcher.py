@@ -1,0 +1,343 @@
+"""Brings one revision's files from the hub to a folder, verified: what a replica does before its engine starts.
+
+Runs as `python -I fetcher.py` (child of the local runtime, or init container), so it uses the standard library alone
+and takes everything from the environment:
+
+    FREEHOLD_FETCH_URL       origin of the hub, http(s)://host:port
+    FREEHOLD_FETCH_TOKEN     fetch token of the revision
+    FREEHOLD_FETCH_REPO      tenant/name
+    FREEHOLD_FETCH_REVISION  commit id
+    FREEHOLD_FETCH_TARGET    the folder to make; complete or absent, never in between
+    FREEHOLD_FETCH_DIGEST    optional: the revision's digest, which must then be that of the files
+
+A folder that is there already is taken by its manifest, without asking the hub. Several fetchers of one folder wait for
+each other. Exit codes: see Exit; the reason is one line on stderr.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import http.client
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from pathlib import Path, PurePosixPath
+from typing import Any, ParamSpec, TypeVar
+from urllib.parse import quote, urljoin, urlsplit
+
+MANIFEST = ".freehold-manifest.json"
+
+_CHUNK = 1024 * 1024
+_TIMEOUT_SECONDS = 60
+_ATTEMPTS = 5
+_REDIRECTS = 5
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+class Exit(IntEnum):
+    """How the process ends."""
+
+    OK = 0
+    MISCONFIGURED = 2
+    UNAUTHORIZED = 3  # also: the token has expired
+    NOT_FOUND = 4
+    MISMATCH = 5  # content, size or digest is not what the revision says
+    DISK_FULL = 6
+    NETWORK = 7
+
+
+class Failure(Exception):
+    """Why nothing was fetched, with the exit code that says so."""
+
+    def __init__(self, code: Exit, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class _Interrupted(Exception):
+    """The connection broke or the hub is not well: worth another attempt."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to fetch, from where, to where."""
+
+    url: str
+    token: str
+    repo: str
+    revision: str
+    target: Path
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of the revision."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+def main() -> int:
+    """The program. Returns the exit code."""
+    os.umask(0o022)
+    try:
+        fetch(request_of(os.environ))
+    except Failure as failure:
+        sys.stderr.write(f"{failure}\n")
+        return failure.code
+    return Exit.OK
+
+
+def request_of(environ: Mapping[str, str]) -> Request:
+    """The request that an environment describes. Raises Failure."""
+    names = ("URL", "TOKEN", "REPO", "REVISION", "TARGET")
+    values = [environ.get(f"FREEHOLD_FETCH_{name}", "") for name in names]
+    missing = [f"FREEHOLD_FETCH_{name}" for name, value in zip(names, values, strict=True) if not value]
+    if missing:
+        raise Failure(Exit.MISCONFIGURED, f"Not set in the environment: {', '.join(missing)}.")
+    url, token, repo, revision, target = values
+    if urlsplit(url).scheme not in {"http", "https"}:
+        raise Failure(Exit.MISCONFIGURED, "FREEHOLD_FETCH_URL must begin with http:// or https://.")
+    return Request(url.rstrip("/"), token, repo, revision, Path(target), environ.get("FREEHOLD_FETCH_DIGEST", ""))
+
+
+def fetch(request: Request) -> None:
+    """Makes `request.target` a complete copy of the revision, or leaves it as it was. Raises Failure."""
+    target = request.target
+    try:
+        target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with _lock(target.with_name(f"{target.name}.lock")):
+            if is_warm(request):
+                _say(f"{target} is there already")
+                return
+            for leftover in target.parent.glob(f"{target.name}.partial-*"):  # of a process that died: we hold the lock
+                shutil.rmtree(leftover)
+            _fetch_into(request, target.with_name(f"{target.name}.partial-{os.getpid()}"))
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise Failure(Exit.DISK_FULL, f"The disk under {target} is full.") from None
+        raise Failure(Exit.MISCONFIGURED, f"{target} cannot be written: {error}.") from None
+
+
+def is_warm(request: Request) -> bool:
+    """Whether the target is a complete copy by its manifest. Sizes are looked at, contents are not hashed again."""
+    try:
+        manifest = json.loads((request.target / MANIFEST).read_bytes())
+        files = [File(**file) for file in manifest["files"]]
+        return (
+            manifest["revision"] == request.revision
+            and manifest["digest"] == digest_of(files)
+            and request.digest in {"", manifest["digest"]}
+            and all((request.target / file.path).stat().st_size == file.size for file in files)
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def digest_of(files: list[File]) -> str:
+    """As freehold.registry.digests.revision_digest; a test compares the two."""
+    lines = (f"{path}\0{sha256}\0{size}\n" for path, sha256, size in sorted((f.path, f.sha256, f.size) for f in files))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _fetch_into(request: Request, partial: Path) -> None:
+    files = _listing(request)
+    digest = digest_of(files)
+    if request.digest not in {"", digest}:
+        raise Failure(Exit.MISMATCH, f"The revision has the digest {digest}, not the expected {request.digest}.")
+    needed, free = sum(file.size for file in files), shutil.disk_usage(partial.parent).free
+    if needed > free:
+        raise Failure(Exit.DISK_FULL, f"The model needs {needed} bytes; {free} are free under {partial.parent}.")
+    partial.mkdir(mode=0o755)
+    try:
+        for number, file in enumerate(files, start=1):
+            _download(request, file, partial / file.path)
+            _say(f"{number}/{len(files)} {file.path} {file.size} bytes")
+        manifest = {
+            "repo": request.repo,
+            "revision": request.revision,
+            "digest": digest,
+            "files": [asdict(file) for file in files],
+        }
+        with (partial / MANIFEST).open("wb") as stream:
+            stream.write(json.dumps(manifest, indent=1).encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+        _place(partial, request.target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _place(partial: Path, target: Path) -> None:
+    """Puts the finished folder where it belongs; what was there and is no good goes."""
+    for folder in [partial, *(path for path in partial.rglob("*") if path.is_dir())]:
+        _persist_folder(folder)
+    stale = target.with_name(f"{target.name}.partial-{os.getpid()}-stale")
+    if target.exists():
+        target.rename(stale)
+    partial.rename(target)
+    _persist_folder(target.parent)
+    shutil.rmtree(stale, ignore_errors=True)
+
+
+def _listing(request: Request) -> list[File]:
+    """Every file of the revision, page by page."""
+    url: str | None = (
+        f"{request.url}/api/models/{quote(request.repo)}/tree/{quote(request.revision, safe='')}?recursive=true"
+    )
+    files: list[File] = []
+    while url is not None:
+        page, url = _retried(_page, request, url)
+        files += page
+    return files
+
+
+def _page(request: Request, url: str) -> tuple[list[File], str | None]:
+    with _get(request, url) as response:
+        content = _read(response)
+        link = response.getheader("Link", "")
+    try:
+        entries: Any = json.loads(content)
+        files = [File(entry["path"], entry["size"], entry["sha256"]) for entry in entries if entry["type"] == "file"]
+    except (ValueError, KeyError, TypeError):
+        raise Failure(Exit.NETWORK, f"{request.url} does not answer as a Freehold hub does.") from None
+    for file in files:
+        parts = PurePosixPath(file.path).parts
+        if ".." in parts or parts[:1] == ("/",) or file.path == MANIFEST:
+            raise Failure(Exit.MISMATCH, f"The hub names a path that leads elsewhere: {file.path!r}.")
+    return files, link[1 : link.index(">")] if 'rel="next"' in link else None
+
+
+def _download(request: Request, file: File, target: Path) -> None:
+    """Writes one file, hashing on the way; a broken connection is taken up where it broke."""
+    target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    url = f"{request.url}/{quote(request.repo)}/resolve/{quote(request.revision, safe='')}/{quote(file.path)}"
+    digest = hashlib.sha256()
+    with target.open("wb") as stream:
+        _retried(_append, request, url, stream.fileno(), digest, file.size)
+        if stream.seek(0, os.SEEK_END) != file.size or digest.hexdigest() != file.sha256:
+            raise Failure(Exit.MISMATCH, f"{file.path} came with another content than its sha256 {file.sha256} says.")
+        os.fchmod(stream.fileno(), 0o644)
+        os.fsync(stream.fileno())
+
+
+def _append(request: Request, url: str, descriptor: int, digest: hashlib._Hash, size: int) -> None:
+    position = os.lseek(descriptor, 0, os.SEEK_END)
+    headers = {"Range": f"bytes={position}-"} if 0 < position < size else {}
+    if headers or position == 0:
+        with _get(request, url, headers) as response:
+            if headers and response.status != 206:
+                raise Failure(Exit.NETWORK, "The hub does not resume downloads.")
+            while chunk := _read(response, _CHUNK):
+                position += len(chunk)
+                if position > size:
+                    return  # the caller sees the size
+                digest.update(chunk)
+                view = memoryview(chunk)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+    if position < size:
+        raise _Interrupted(f"the connection ended {size - position} bytes early")
+
+
+def _retried(call: Callable[_P, _R], *arguments: _P.args, **options: _P.kwargs) -> _R:
+    """Calls again after an interruption, more patiently each time. Raises Failure in the end."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            return call(*arguments, **options)
+        except _Interrupted as interruption:
+            if attempt == _ATTEMPTS:
+                raise Failure(Exit.NETWORK, f"The hub cannot be reached: {interruption}") from None
+            time.sleep(0.25 * 2**attempt)
+    raise AssertionError("unreachable")
+
+
+def _read(response: http.client.HTTPResponse, size: int | None = None) -> bytes:
+    try:
+        return response.read(size)
+    except (OSError, http.client.HTTPException) as error:
+        raise _Interrupted(f"the connection broke: {error or type(error).__name__}") from None
+
+
+@contextmanager
+def _get(request: Request, url: str, headers: Mapping[str, str] | None = None) -> Iterator[http.client.HTTPResponse]:
+    """GET with redirects; the token goes to the hub and never along with a redirect. Raises Failure, _Interrupted."""
+    sent = {**(headers or {}), "Authorization": f"Bearer {request.token}", "Accept-Encoding": "identity"}
+    for _ in range(_REDIRECTS):
+        parts = urlsplit(url)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        connection = kind(parts.hostname or "", parts.port, timeout=_TIMEOUT_SECONDS)
+        try:
+            try:
+                connection.request("GET", f"{parts.path}?{parts.query}" if parts.query else parts.path, headers=sent)
+                response = connection.getresponse()
+            except (OSError, http.client.HTTPException) as error:
+                raise _Interrupted(f"{parts.netloc}: {error or type(error).__name__}") from None
+            if response.status not in {301, 302, 303, 307, 308}:
+                _check(response, parts.path)
+                yield response
+                return
+            url = urljoin(url, response.getheader("Location", ""))
+            sent.pop("Authorization", None)
+        finally:
+            connection.close()
+    raise Failure(Exit.NETWORK, f"{request.url} redirects without end.")
+
+
+def _check(response: http.client.HTTPResponse, path: str) -> None:
+    if response.status in {200, 206}:
+        return
+    reason = _reason(response)
+    if response.status in {401, 403}:
+        raise Failure(Exit.UNAUTHORIZED, f"The hub refuses the token for {path}: {reason}")
+    if response.status == 404:
+        raise Failure(Exit.NOT_FOUND, f"The hub has no {path}: {reason}")
+    if response.status == 429 or response.status >= 500:
+        raise _Interrupted(f"HTTP {response.status}: {reason}")
+    raise Failure(Exit.NETWORK, f"The hub answers HTTP {response.status} to {path}: {reason}")
+
+
+def _reason(response: http.client.HTTPResponse) -> str:
+    """The hub's own words, on one line: its errors are JSON."""
+    try:
+        message = str(json.loads(_read(response, 65536))["error"])
+    except (_Interrupted, ValueError, KeyError, TypeError):
+        message = response.reason
+    return " ".join(message.split())[:500]
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Waits until nobody else fetches the same folder. The lock ends with the process, however it ends."""
+    with path.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _persist_folder(folder: Path) -> None:
+    folder.chmod(0o755)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
