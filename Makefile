@@ -37,7 +37,7 @@ lint: ## ruff, import contracts, mypy, migrations, deployment checks
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	PYTHONPATH=platform:. $(VENV)/lint-imports
-	$(VENV)/mypy -p freehold -p workers -p tests -p benchmarks
+	$(VENV)/mypy platform/freehold workers tests $(if $(wildcard benchmarks/*.py),benchmarks)
 	$(DUMMY) DJANGO_SETTINGS_MODULE=freehold.config.settings.test $(VENV)/python manage.py makemigrations --check --dry-run
 	$(DUMMY) DJANGO_SETTINGS_MODULE=freehold.config.settings.production \
 		$(VENV)/python manage.py check --deploy --fail-level WARNING

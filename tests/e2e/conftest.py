@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -19,8 +20,9 @@ from typing import Any
 
 import pytest
 
-from freehold.onebox.layout import ROOT
+from freehold.onebox.layout import ROOT, Layout
 from freehold.onebox.reap import find
+from freehold.onebox.supervisor import Status, Supervisor
 
 _UP_SECONDS = 420
 _DOWN_SECONDS = 120
@@ -60,6 +62,30 @@ class Onebox:
         done = self.command("down", seconds=_DOWN_SECONDS)
         assert done.returncode == 0, done.stdout + done.stderr
         assert find(str(self.home)) == []
+
+    @property
+    def data(self) -> Path:
+        """FREEHOLD_DATA."""
+        return Layout.of(self.home).data
+
+    @staticmethod
+    def read_json(path: Path) -> dict[str, Any]:
+        """A JSON file's content."""
+        return dict(json.loads(path.read_text()))
+
+    def status(self, name: str) -> Status:
+        """One supervised process."""
+        found = Supervisor(Layout.of(self.home)).status()
+        return next(status for status in found if status.name == name)
+
+    def kill_and_wait(self, name: str) -> None:
+        """SIGKILL for one supervised process; returns when the supervisor has a new one running."""
+        killed = self.status(name).pid
+        os.kill(killed, signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while (now := self.status(name)).state != "RUNNING" or now.pid == killed:
+            assert time.monotonic() < deadline, f"{name} did not come back: {now}"
+            time.sleep(0.1)
 
     def command(self, *arguments: str, seconds: float) -> subprocess.CompletedProcess[str]:
         """Runs `python -m freehold.onebox …` for this installation."""

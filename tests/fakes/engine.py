@@ -1,5 +1,5 @@
-"""A stub engine behind real HTTP that answers byte for byte as vLLM 0.32 does (recorded with a tiny Qwen3 on the CPU): each
-frame is one chunk, usage is on every frame, and a crash or an abort still ends in `[DONE]` and status 200.
+"""A stub engine behind real HTTP that answers byte for byte as vLLM 0.32 does (recorded with a tiny Qwen3 on the CPU):
+each frame is one chunk, usage is on every frame, and a crash or an abort still ends in `[DONE]` and status 200.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ class Engine:
         self.sent_frames = 0
         self.port = 0
 
-    async def start(self) -> Engine:
-        """Listens on a free port of 127.0.0.1."""
+    async def start(self, port: int = 0) -> Engine:
+        """Listens on 127.0.0.1, on a free port where none is given."""
         self._tasks: set[asyncio.Task[None]] = set()
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", port)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -107,8 +107,8 @@ class Engine:
 
     async def _json(self, writer: asyncio.StreamWriter, answer: dict[str, Any], status: int) -> None:
         body = json.dumps(answer, separators=(",", ":")).encode()
-        head = f"HTTP/1.1 {status} X\r\nserver: uvicorn\r\ncontent-length: {len(body)}\r\ncontent-type: application/json\r\n"
-        writer.write(head.encode() + b"\r\n" + body)
+        head = f"HTTP/1.1 {status} X\r\nserver: uvicorn\r\ncontent-length: {len(body)}\r\n"
+        writer.write(head.encode() + b"content-type: application/json\r\n\r\n" + body)
         await writer.drain()
 
     async def _stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: Received) -> None:
@@ -185,7 +185,9 @@ class Engine:
                 choice |= {"logprobs": None, "finish_reason": finish}
                 choice |= {"stop_reason": None} if finish or not chat else {}
                 choice |= {"token_ids": None} if chat else {"prompt_token_ids": None, "token_ids": None}
-                extra = {"usage": usage(token) | ({"completion_tokens_details": None} if chat else {})} if forced else {}
+                extra = (
+                    {"usage": usage(token) | ({"completion_tokens_details": None} if chat else {})} if forced else {}
+                )
                 frames.append((True, _data(base | {"choices": [choice]} | extra)))
         if script.ending == "abort":
             choice = {"index": 0, "delta": {"content": ""}, "logprobs": None, "finish_reason": "abort"}
@@ -202,8 +204,14 @@ class Engine:
 
     def _anthropic(self) -> list[tuple[bool, bytes]]:
         script = self.script
-        message = {"id": "chatcmpl-1", "type": "message", "role": "assistant", "content": [], "model": self.name}
-        start = message | {"stop_reason": None, "stop_sequence": None}
+        message: dict[str, Any] = {
+            "id": "chatcmpl-1",
+            "type": "message",
+            "role": "assistant",
+            "content": [],
+            "model": self.name,
+        }
+        start: dict[str, Any] = message | {"stop_reason": None, "stop_sequence": None}
         start["usage"] = {"input_tokens": script.prompt, "output_tokens": 0}
         frames = [(False, _event({"type": "message_start", "message": start}))]
         block = {"type": "content_block_start", "content_block": {"type": "text", "text": ""}, "index": 0}
@@ -256,6 +264,7 @@ class Engine:
         base = {"id": "x-" + request.headers.get("x-request-id", ""), "created": 1795450119, "model": self.name}
         usage = {"prompt_tokens": script.prompt, "total_tokens": script.prompt + script.tokens * choices}
         usage["completion_tokens"] = script.tokens * choices
+        head: dict[str, Any]
         details: dict[str, Any] = {"prompt_tokens_details": {"cached_tokens": script.cached, "multimodal_tokens": None}}
         match request.path:
             case "/v1/chat/completions":

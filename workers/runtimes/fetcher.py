@@ -267,7 +267,7 @@ def _read(response: http.client.HTTPResponse, size: int | None = None) -> bytes:
     try:
         return response.read(size)
     except (OSError, http.client.HTTPException) as error:
-        raise _Interrupted(f"the connection broke: {error or type(error).__name__}") from None
+        raise _Interrupted(f"the connection broke: {str(error) or type(error).__name__}") from None
 
 
 @contextmanager
@@ -283,7 +283,7 @@ def _get(request: Request, url: str, headers: Mapping[str, str] | None = None) -
                 connection.request("GET", f"{parts.path}?{parts.query}" if parts.query else parts.path, headers=sent)
                 response = connection.getresponse()
             except (OSError, http.client.HTTPException) as error:
-                raise _Interrupted(f"{parts.netloc}: {error or type(error).__name__}") from None
+                raise _Interrupted(f"{parts.netloc}: {str(error) or type(error).__name__}") from None
             if response.status not in {301, 302, 303, 307, 308}:
                 _check(response, parts.path)
                 yield response

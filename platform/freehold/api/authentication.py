@@ -35,7 +35,7 @@ class Principal:
 class ApiKeyAuthentication(BaseAuthentication):
     """API keys as bearer tokens. No cookies: the API cannot be called across sites on somebody's behalf."""
 
-    def authenticate(self, request: Request) -> tuple[Principal, None] | None:  # type: ignore[override] # a Principal is no User
+    def authenticate(self, request: Request) -> tuple[Principal, None] | None:
         """None without a bearer token. Raises NotAuthenticated, or PermissionDenied for a suspended tenant."""
         scheme, _, secret = get_authorization_header(request).decode("latin-1").partition(" ")
         if scheme.lower() != "bearer":

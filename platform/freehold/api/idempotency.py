@@ -1,11 +1,11 @@
 """Idempotency-Key: a POST that is sent again is answered again, and not done again.
 
-The rules are Stripe's: a key has up to 255 characters and is kept for 24 hours; the first answer is replayed whatever it
-was, a 500 included, once the work had begun; another body under the same key is an error; two at once: the second is told
-to wait. What is refused before the work begins (bad input, missing rights, too many requests) is not kept.
+The rules are Stripe's: a key has up to 255 characters and is kept for 24 hours; once the work has begun, the first
+answer is replayed whatever it was, a 500 included; another body under the same key is an error; two at once: the second
+is told to wait. What is refused before the work begins (bad input, missing rights, too many requests) is not kept.
 
-The answer is written in the transaction of the work itself, so a crash leaves both or neither; "in flight" is a lock of that
-transaction, which a crash releases.
+The answer is written in the transaction of the work itself, so a crash leaves both or neither; "in flight" is a lock of
+that transaction, which a crash releases.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PARAMETER = OpenApiParameter(
     HEADER,
     OpenApiTypes.STR,
     OpenApiParameter.HEADER,
-    description=f"Up to {MAX_LENGTH} characters of your choice. Sent again within 24 hours, the request gets the first answer.",
+    description=f"Up to {MAX_LENGTH} characters. Sent again within 24 hours, the request gets the first answer.",
 )
 
 _NOT_KEPT: Final = frozenset({400, 401, 403, 422, 429, 503})
@@ -61,8 +61,8 @@ class KeyReused(Refused):
 def once(request: Request, perform: Callable[[], Response]) -> Response:
     """Runs `perform` in the tenant's scope, or replays its answer from before.
 
-    Call it with validated input: what `perform` does counts as begun. Raises InvalidInput, KeyInUse, KeyReused, and what
-    `perform` raises where that is not kept.
+    Call it with validated input: what `perform` does counts as begun. Raises InvalidInput, KeyInUse, KeyReused, and
+    what `perform` raises where that is not kept.
     """
     principal = principal_of(request)
     key = request.headers.get(HEADER)

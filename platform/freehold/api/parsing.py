@@ -19,6 +19,14 @@ class BodyTooLarge(exceptions.APIException):
     default_detail = f"A request body has at most {MAX_BODY} bytes."
 
 
+class LengthRequired(exceptions.APIException):
+    """A body of unstated length, which DRF would take for none at all (RFC 9110, section 15.5.12)."""
+
+    status_code = 411
+    default_code = "length_required"
+    default_detail = "Send the body with a Content-Length, not in chunks."
+
+
 class BoundedJSONParser(parsers.JSONParser):
     """JSON of at most MAX_BODY bytes: DRF's own reads whatever is sent, to the end and to any depth."""
 
@@ -39,7 +47,7 @@ class BoundedJSONParser(parsers.JSONParser):
 
 
 class RequestBody(serializers.Serializer[Any]):
-    """Base of every request body: a field that is not declared is refused by name, so that a typo never passes silently."""
+    """Base of every request body: an undeclared field is refused by name, so that a typo never passes silently."""
 
     def to_internal_value(self, data: Any) -> Any:
         """Raises ValidationError naming the unknown fields."""

@@ -4,8 +4,8 @@
      "detail": "what is wrong and what to do", "field": "name", "errors": [{"field": "name", "message": "…"}],
      "instance": "/api/v1/endpoints", "request_id": "req_…"}
 
-`field` and `errors` are there where an input is at fault. An error nobody foresaw becomes a 500 without details; the log has
-them under the request id.
+`field` and `errors` are there where an input is at fault. An error nobody foresaw becomes a 500 without details; the
+log has them under the request id.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
     """DRF's EXCEPTION_HANDLER: any exception → its answer."""
     request: Request = context["request"]
     problem = problem_of(error)
-    if problem.status >= 500 and not isinstance(error, FreeholdError):
-        log.exception("request_failed", method=request.method, path=request.path, exc_info=error)
+    if problem.status == FreeholdError.status:
+        log.error("request_failed", method=request.method, path=request.path, exc_info=error)
     return response(problem, request)
 
 

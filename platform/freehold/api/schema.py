@@ -24,7 +24,7 @@ class ProblemOut(serializers.Serializer[Any]):
     detail = serializers.CharField()
     code = serializers.CharField()
     field = serializers.CharField(required=False)
-    errors = FieldErrorOut(many=True, required=False)
+    errors = FieldErrorOut(many=True, required=False)  # type: ignore[assignment] # DRF takes declared fields off the class
     instance = serializers.CharField()
     request_id = serializers.CharField()
 

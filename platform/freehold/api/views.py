@@ -9,7 +9,7 @@ from drf_spectacular.views import SpectacularAPIView
 from rest_framework.views import APIView
 
 from freehold.api.authentication import Principal, principal_of
-from freehold.api.parsing import BoundedJSONParser
+from freehold.api.parsing import BoundedJSONParser, LengthRequired
 from freehold.api.problem import REQUEST_ID
 from freehold.common import ids
 from freehold.common.errors import NotFound
@@ -42,8 +42,14 @@ class ApiView(RequestIdView):
 
     parser_classes = [BoundedJSONParser]
 
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """As APIView's. Raises LengthRequired."""
+        super().initial(request, *args, **kwargs)
+        if request.method in {"POST", "PATCH"} and not request.META.get("CONTENT_LENGTH"):
+            raise LengthRequired
+
     def caller(self, request: Request, operation: Operation) -> Principal:
-        """Who calls, if the permission table lets them do this in their tenant. Services ask again for what they write."""
+        """Who calls, if the permission table lets them do this in their tenant. Write services ask again."""
         principal = principal_of(request)
         structlog.contextvars.bind_contextvars(tenant=principal.tenant.public_id)
         require(principal.actor, operation, tenant_id=principal.tenant.pk)
@@ -64,4 +70,3 @@ class NothingView(RequestIdView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Whatever the method."""
         raise NotFound("There is nothing at this address. GET /api/v1/schema describes what there is.")
-

@@ -23,6 +23,7 @@ from freehold.tenancy.permissions import Operation
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from django.contrib.admin.options import InlineModelAdmin
     from django.http import HttpRequest
 
     _BookForm = forms.ModelForm[PriceBook]
@@ -85,9 +86,13 @@ class PriceBookAdmin(AuditedAdmin):
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """Prices as text on the way in, as a table afterwards."""
-        return ("name", "currency", "valid_from", "prices") if obj is None else ("version", "name", "currency", "valid_from")
+        return (
+            ("name", "currency", "valid_from", "prices")
+            if obj is None
+            else ("version", "name", "currency", "valid_from")
+        )
 
-    def get_inlines(self, request: HttpRequest, obj: Any) -> list[type[PriceInline]]:
+    def get_inlines(self, request: HttpRequest, obj: Any) -> list[type[InlineModelAdmin[Any, Any]]]:
         """Only of a book that is there."""
         return [] if obj is None else [PriceInline]
 

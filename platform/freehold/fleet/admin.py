@@ -26,7 +26,7 @@ class RegionAdmin(AuditedAdmin):
 
 @admin.register(Cluster)
 class ClusterAdmin(AuditedAdmin):
-    """A new engine digest is what endpoints made from now on pin; `enabled` off means that nothing new is placed there."""
+    """A new engine digest is what endpoints made from now on pin; not enabled: nothing new is placed there."""
 
     noun = "cluster"
     fixed = ("region", "name", "runtime")

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+_CANCEL_SECONDS = 5.0
+
 log = logging.get_logger("freehold.gateway")
 
 
@@ -94,7 +96,7 @@ async def serve(settings: Settings) -> None:
     failures = [task.exception() for task in tasks if task.done() and not task.cancelled()]
     for task in tasks:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.wait(tasks, timeout=_CANCEL_SECONDS)
     journal.shut()
     await shipper.close()
     private.close()

@@ -39,7 +39,8 @@ class Call:
         show_every_usage: whether it asked for usage on every frame.
         prompts: how many prompts the request has (completions only; else 1).
         choices: answers to each prompt.
-        prompt_guess: tokens of the prompt as its size lets one guess; billed (as an estimate) only where the engine was cut
+        prompt_guess: tokens of the prompt as its size lets one guess; billed (as an estimate) only where the engine
+        was cut
             off before it said.
     """
 

@@ -103,9 +103,8 @@ class Journal:
             lowest = found[1] if lowest is None else lowest
             for entry in segments.read(data):
                 self._replay_entry(entry, segment)
-        for event, segment in list(self._opened_in.items()):
+        for segment in self._segments:
             segment.orphans = [entry for entry in segment.orphans if entry.record.event_id in self._opened_in]
-            log.info("orphan_found", request=event)
         self.watermark = (lowest or 1) - 1
         if not self.epoch:
             self.epoch = uuid.uuid4().hex

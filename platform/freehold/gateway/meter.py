@@ -132,6 +132,7 @@ class Meter:
             generation=route.generation,
             model=model,
             route=path,
+            billing_mode=route.billing_mode,
             region=route.region or self._region,
             weight_digest=route.weight_digest,
             engine_digest=route.engine_digest,

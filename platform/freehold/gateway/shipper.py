@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from freehold.common.logging import get_logger
 from freehold.wire import names
+from freehold.wire.follow import stop_if_cancelled
 from freehold.wire.usage import UsageBatch, UsageRecord
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Shipper:
     async def run(self) -> None:
         """Ships until cancelled; never raises for Redis."""
         while True:
+            stop_if_cancelled()
             try:
                 await self.step()
                 await asyncio.sleep(POLL_SECONDS)

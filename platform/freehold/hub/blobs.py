@@ -30,6 +30,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 _BUFFER = 1024 * 1024
+_IDLE_SECONDS = 120  # an upload that stands still for longer is taken for dead
 _PATHSEND = "http.response.pathsend"
 
 
@@ -48,7 +49,7 @@ async def blobs(scope: Scope, receive: Receive, send: Send) -> None:
             await _answer(send, 405, "Blobs know GET, HEAD and PUT.")
     except FreeholdError as error:
         await _answer(send, error.status, error.message)
-    except _Gone:
+    except (_Gone, TimeoutError):
         log.info("blob_upload_cut")
     except OSError as error:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
@@ -78,7 +79,8 @@ async def _receive_into(writer: BlobWriter, receive: Receive) -> None:
     more = True
     try:
         while more:
-            message = await receive()
+            async with asyncio.timeout(_IDLE_SECONDS):
+                message = await receive()
             if message["type"] != "http.request":
                 raise _Gone
             buffer += message.get("body", b"")

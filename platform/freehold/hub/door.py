@@ -41,6 +41,7 @@ _ROUTES: list[tuple[set[str], re.Pattern[str], View]] = [
         ({"POST"}, rf"{_REPO}/preupload/{_REV}", uploads.preupload),
         ({"POST"}, rf"{_REPO}/commit/{_REV}", commits.commit),
         ({"GET", "POST"}, rf"/api/{_KIND}/.*/xet-(?:write|read)-token/.*", uploads.xet_token),
+        ({"GET", "POST"}, re.escape(uploads.XET_ADDRESS), uploads.xet_refused),
         ({"POST"}, rf"{_PLAIN}\.git/info/lfs/objects/batch", uploads.lfs_batch),
         ({"POST"}, rf"{_PLAIN}\.git/info/lfs/verify", uploads.lfs_verify),
         ({"GET", "HEAD"}, rf"{_PLAIN}/resolve/{_REV}/{_PATH}", resolve.resolve),

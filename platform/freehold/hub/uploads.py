@@ -27,6 +27,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MOST_FILES = 1000
 _LARGEST = 2**50
 
+XET_ADDRESS = "/api/no-xet-here/set-HF_HUB_DISABLE_XET=1-and-upload-again"
 _XET = (
     "This hub does not take Xet uploads. Set the environment variable HF_HUB_DISABLE_XET=1 and upload again: the same "
     "tools then send files over plain HTTP."
@@ -107,5 +108,14 @@ def _named(item: Any) -> tuple[str, int]:
 
 
 def xet_token(request: HubRequest) -> HttpResponse:
-    """Clients ask for this before they try Xet; there is no way to tell them beforehand that there is none."""
+    """Clients ask for this before they try Xet; there is no way to tell them beforehand that there is none.
+
+    huggingface_hub 2 asks from Rust and shows its user nothing of an error but the status and the address. So the
+    address says it: this redirects to one that names the variable.
+    """
+    return HttpResponse(status=307, headers={"Location": f"{request.origin}{XET_ADDRESS}"})
+
+
+def xet_refused(request: HubRequest) -> HttpResponse:
+    """Where xet_token leads: the error in full."""
     raise HubError(422, _XET)

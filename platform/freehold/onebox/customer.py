@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from openai import OpenAI, OpenAIError
+from openai import APIConnectionError, InternalServerError, NotFoundError, OpenAI, OpenAIError
 
 # Before the import that reads it: uploads to a Hub without Xet storage (docs/hub.md).
 os.environ["HF_HUB_DISABLE_XET"] = "1"
@@ -54,7 +54,7 @@ class Endpoint:
             model=body["model_name"],
             phase=body["phase"],
             ready=body["ready_replicas"] >= 1,
-            message=spoken[0] if spoken else "",
+            message=spoken[0].split("\n")[0][:300] if spoken else "",
         )
 
 
@@ -135,6 +135,21 @@ class Customer:
                     yield chunk.choices[0].delta.content
         except OpenAIError as problem:
             raise CallFailed(f"{model} did not answer: {problem}") from None
+
+    def answers(self, model: str, *, embedding: bool) -> bool:
+        """Whether a replica answers: after a restart the API still shows what was observed before it."""
+        try:
+            if embedding:
+                self._inference.embeddings.create(model=model, input="ready?", encoding_format="float")
+            else:
+                self._inference.chat.completions.create(
+                    model=model, messages=[{"role": "user", "content": "ready?"}], max_tokens=1
+                )
+        except (APIConnectionError, InternalServerError, NotFoundError):
+            return False
+        except OpenAIError as problem:
+            raise CallFailed(f"{model} did not answer: {problem}") from None
+        return True
 
     def similarity(self, model: str, first: str, second: str) -> float:
         """Cosine of the angle between two sentences' embeddings."""

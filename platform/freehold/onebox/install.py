@@ -31,6 +31,8 @@ ENGINE_BYTES = 5_000_000_000  # while installing: wheels, their contents and pip
 PLATFORM_BYTES = 1_000_000_000
 _TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 _SHARDS = 2  # most of pip's time is spent reading indexes, on one core
+# A third of all source: tests, and models that transformers imports one at a time.
+_NOT_COMPILED = r"/tests?/|/torch/testing/|/transformers/models/(?!__init__|auto/|bert/|qwen|llama/)"
 _ADVICE = "The platform works without it, but cannot serve models on this machine. `make up` tries again."
 
 
@@ -160,8 +162,9 @@ def _compile(folder: Path, environment: dict[str, str]) -> None:
     """The unprivileged user cannot write .pyc files, and vLLM takes half a minute longer without them."""
     # Some packages carry templates and tests that are no valid Python: a file that cannot be compiled is no failure.
     packages = next((folder / "lib").glob("python3*")) / "site-packages"
+    workers = str(os.cpu_count() or 1)
     subprocess.run(
-        [str(folder / "bin" / "python"), "-m", "compileall", "-q", "-j", str(os.cpu_count() or 1), str(packages)],
+        [str(folder / "bin" / "python"), "-m", "compileall", "-q", "-j", workers, "-x", _NOT_COMPILED, str(packages)],
         env=environment,
         check=False,
         stdout=subprocess.DEVNULL,

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from freehold.onebox.tiny_chat import write_tiny_chat
 
 READY_SECONDS = 420.0
 _POLL_SECONDS = 0.5
+_FAILURES = 3  # a crash or two may pass; the same crash again will not
 _LOCK: Final = ROOT / "requirements" / "demo.lock"
 
 
@@ -64,6 +66,9 @@ DEMO: Final = (
 )
 
 
+_EMBEDDING: Final = {demo.public_name for demo in DEMO if demo.kind == "embedding"}
+
+
 def bring_in(customer: Customer, folder: Path, report: Report) -> list[Endpoint]:
     """Pushes and deploys what is missing; returns the endpoints, in DEMO's order. Raises CallFailed."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,6 +90,7 @@ def wait_until_ready(customer: Customer, endpoints: list[Endpoint], report: Repo
     """Returns once every endpoint has a ready replica, telling what happens meanwhile. Raises CallFailed."""
     deadline = time.monotonic() + READY_SECONDS
     told: dict[str, str] = {}
+    failures: Counter[str] = Counter()
     waiting = {endpoint.id for endpoint in endpoints}
     while waiting:
         for identifier in sorted(waiting):
@@ -93,11 +99,12 @@ def wait_until_ready(customer: Customer, endpoints: list[Endpoint], report: Repo
             if told.get(identifier) != state:
                 told[identifier] = state
                 report.step(state)
-            if endpoint.ready:
+                failures[identifier] += endpoint.phase == "Failed"
+            if failures[identifier] >= _FAILURES:
+                raise CallFailed(f"{endpoint.model} keeps failing. The console shows its log on the endpoint's page.")
+            if endpoint.ready and customer.answers(endpoint.model, embedding=endpoint.model in _EMBEDDING):
                 waiting.discard(identifier)
         if waiting and time.monotonic() > deadline:
             states = "; ".join(told[identifier] for identifier in sorted(waiting))
-            raise CallFailed(
-                f"Not ready after {READY_SECONDS:.0f} s: {states}. The console shows the engine's log on the endpoint's page."
-            )
+            raise CallFailed(f"Not ready after {READY_SECONDS:.0f} s: {states}. The console shows the engines' logs.")
         time.sleep(_POLL_SECONDS)

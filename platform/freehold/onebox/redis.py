@@ -46,6 +46,7 @@ class EmbeddedRedis:
             f"appendonly {'yes' if self.durable else 'no'}",
             "appendfsync everysec",
             "daemonize no",
+            "set-proc-title no",  # a title would overwrite the environment by which reap.py finds the process
             "tcp-backlog 128",
         ]
         configuration = self.folder / "redis.conf"

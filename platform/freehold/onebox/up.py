@@ -23,13 +23,19 @@ from freehold.onebox.report import Report
 from freehold.onebox.stack import Busy, Stack, StackFailed
 from freehold.onebox.supervisor import SupervisorFailed, tail
 
-FORESEEN = (StackFailed, SupervisorFailed, DatabaseFailed, MissingWheel, CallFailed, Busy, OSError)
 _METERED_SECONDS = 20.0
 _SENTENCES = ("A customer owns the place where the model lives.", "The model's home belongs to the client.")
 
 
+class NothingStarted(Exception):
+    """Something stands in the way; the message says what, and the remedy."""
+
+
 class Stopped(Exception):
     """Somebody wants us to end: Ctrl-C, SIGTERM, a closed terminal."""
+
+
+FORESEEN = (StackFailed, SupervisorFailed, DatabaseFailed, MissingWheel, CallFailed, Busy, NothingStarted, OSError)
 
 
 def up(*, detach: bool) -> int:
@@ -53,7 +59,7 @@ def up(*, detach: bool) -> int:
         return _end(stack, report)
     except FORESEEN as problem:
         report.plain(f"error: {problem}")
-        if not isinstance(problem, Busy):
+        if not isinstance(problem, Busy | NothingStarted):
             _end(stack, report)
         return 1
 
@@ -66,7 +72,7 @@ def _bring_up(stack: Stack, report: Report) -> bool:
         report.step(f"ended {stragglers} processes that a killed supervisor had left behind")
     found = problems(layout.data)
     if found:
-        raise StackFailed("\n       ".join(found))
+        raise NothingStarted("\n       ".join(found))
     layout.create()
     if layout.is_elsewhere:
         report.step(

@@ -62,9 +62,13 @@ def revision_by_key(*, tenant_id: uuid.UUID, revision_id: uuid.UUID) -> Revision
 def revision_resolve(*, tenant_id: uuid.UUID, repo: str, revision: str = names.DEFAULT_BRANCH) -> Revision:
     """The revision that a branch, a tag or a commit id means in the model named `repo`; branches win over tags.
 
-    `repo` may carry the tenant's slug (`tenant/name`). Raises NotFound for the model and for the revision.
+    `repo` may carry the tenant's slug (`tenant/name`). Raises NotFound for the model, also for one under another
+    tenant's slug, and for the revision.
     """
-    model = model_find(tenant_id=tenant_id, name=repo.rpartition("/")[2])
+    slug, _, name = repo.rpartition("/")
+    model = model_find(tenant_id=tenant_id, name=name)
+    if slug not in {"", model.tenant.slug}:
+        raise NotFound(f"There is no model named {repo!r}. Look at the list of your models, or create it first.")
     return revision_of(model=model, revision=revision)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.db import IntegrityError, transaction
+from django.db.models import ProtectedError
 
 from freehold.common.errors import Conflict, InvalidInput, NotFound
 from freehold.db.rls import tenant_scope
@@ -74,7 +75,12 @@ def model_delete(*, actor: Actor, tenant_id: uuid.UUID, model_id: uuid.UUID) -> 
         if holders:
             raise Conflict(f"The model {repo.name!r} is in use by {', '.join(holders[:5])}. Delete what uses it first.")
         public_id, name = repo.public_id, repo.name
-        repo.delete()
+        try:
+            repo.delete()
+        except ProtectedError:
+            raise Conflict(
+                f"The model {name!r} was served by an endpoint whose record refers to it, so it must be kept."
+            ) from None
         audit_record(
             actor=actor, tenant_id=tenant_id, action="model.delete", object_id=public_id, detail={"name": name}
         )

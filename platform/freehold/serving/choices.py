@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
+from freehold.metering.choices import BillingMode as BillingMode  # metering's word; serving's to ask for
+
 
 class Phase(StrEnum):
     """Where an endpoint is, in one word; its conditions say more."""
@@ -53,13 +55,6 @@ class ConditionType(StrEnum):
     READY = "Ready"  # all replicas answer
     PROGRESSING = "Progressing"  # something is on its way: what, and since when
     FAILING = "Failing"  # the newest replica exited: how, with the engine's own words
-
-
-class BillingMode(StrEnum):
-    """How an endpoint is paid for."""
-
-    TOKENS = "tokens"
-    GPU_SECONDS = "gpu_seconds"
 
 
 class EndpointKind(StrEnum):

@@ -29,11 +29,11 @@ def endpoint_publish(*, tenant_id: uuid.UUID, endpoint_id: uuid.UUID) -> None:
     try:
         version = next_version()
         with tenant_scope(tenant_id):
-            spec = EndpointSpec.objects.select_related(*_RELATED).get(
-                endpoint_id=endpoint_id, generation=F("endpoint__generation")
+            endpoint = Endpoint.objects.select_related("tenant").get(pk=endpoint_id)
+            spec = EndpointSpec.objects.select_related(*_RELATED).filter(
+                endpoint_id=endpoint_id, generation=F("endpoint__generation"), endpoint__deletion_requested_at=None
             )
-        endpoint = spec.endpoint
-        record = None if endpoint.deletion_requested_at is not None else _route(endpoint, spec)
+            record = next((_route(found.endpoint, found) for found in spec), None)
         if record is None and _name_taken_over(endpoint):
             return
         Publisher(connection.client()).put(names.Section.ROUTES, endpoint.model_name, record, version=version)

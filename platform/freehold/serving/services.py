@@ -221,6 +221,8 @@ def endpoint_status_record(*, claim: Claim, status: EndpointStatus, release: boo
             registry.revision_release(
                 tenant_id=current.tenant_id, revision_id=claim.spec.revision_id, holder=current.public_id
             )
+            # Nothing is served any more, so its weights may be deleted; the audit trail and usage keep the digests.
+            EndpointSpec.objects.filter(endpoint=current).delete()
         current.save()
         if routed_before != (current.phase, current.replicas_observed):
             transaction.on_commit(

@@ -38,7 +38,7 @@ def operator_of(request: HttpRequest) -> Actor:
 
 
 class AuditedAdmin(_ModelAdmin):
-    """An admin page that writes: each write checks the permission table and leaves an AuditEvent in the same transaction.
+    """An admin page that writes: each write checks the permission table and leaves an AuditEvent beside it.
 
     Attributes:
         operation: what the operator must be allowed.
@@ -98,9 +98,7 @@ class AuditedAdmin(_ModelAdmin):
             return HttpResponseRedirect(request.get_full_path())
 
     def _audit(self, actor: Actor, verb: str, obj: Any, detail: dict[str, object]) -> None:
-        audit_record(
-            actor=actor, tenant_id=None, action=f"{self.noun}.{verb}", object_id=obj.public_id, detail=detail
-        )
+        audit_record(actor=actor, tenant_id=None, action=f"{self.noun}.{verb}", object_id=obj.public_id, detail=detail)
 
 
 @admin.register(Tenant)

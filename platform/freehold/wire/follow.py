@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import redis.asyncio
@@ -20,6 +19,9 @@ from freehold.common.logging import get_logger
 from freehold.wire import names
 from freehold.wire.publish import split
 from freehold.wire.records import KeyRecord, R, RouteRecord, TenantRecord, decode
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 log = get_logger(__name__)
 
@@ -95,8 +97,10 @@ class Follower:
         try:
             while True:
                 try:
+                    stop_if_cancelled()
                     cursor = await self._reload(client)
                     while cursor is not None:
+                        stop_if_cancelled()
                         cursor = await self._step(client, cursor)
                         pause = _RETRY_SECONDS
                         age = time.monotonic() - saved
@@ -198,6 +202,13 @@ class Follower:
             self._dirty = False
         except OSError as error:
             log.warning("snapshot_not_saved", path=str(self._path), error=str(error))
+
+
+def stop_if_cancelled() -> None:
+    """Ends a task that was cancelled although the Redis client swallowed it: for loops that go on after errors."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _put(target: dict[str, R], field: str, data: bytes, kind: type[R]) -> None:

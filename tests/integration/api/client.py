@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from django.test import Client
@@ -14,6 +14,7 @@ from freehold.tenancy.services import api_key_create
 from tests.factories.tenants import SYSTEM
 
 ROOT = "/api/v1"
+_SHARED = Client()  # middleware is loaded once a client, and WhiteNoise looks at every static file then
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Api:
     """Calls the API with one key."""
 
     secret: str | None
-    client: Client = field(default_factory=Client)
+    client: Client = _SHARED
 
     def get(self, path: str, **query: Any) -> Answer:
         return self.call("get", path, query)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import redis
@@ -92,7 +93,7 @@ def test_gateways_learn_of_a_key_and_of_its_revocation(redis_client: redis.Redis
     api = api_of(make_tenant())
     made = api.post("/api-keys", {"name": "app", "role": "inference"}).body
     section = names.section(names.Section.KEYS)
-    records: dict[bytes, bytes] = redis_client.hgetall(section)
+    records: dict[Any, Any] = redis_client.hgetall(section)
     (field,) = [field for field, record in records.items() if made["id"].encode() in record]
     assert api.delete(f"/api-keys/{made['id']}").status == 204
     tombstone = redis_client.hget(section, field.decode())

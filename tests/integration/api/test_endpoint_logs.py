@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 import redis
 from django.db import connection
 
+from freehold.api.v1 import endpoint_logs
 from freehold.serving.models import Endpoint
 from freehold.tenancy.models import Tenant
-from freehold.wire import connection as wire_connection
 from freehold.wire import logs, names
-from freehold.api.v1 import endpoint_logs
 from tests.factories.tenants import make_endpoint
 from tests.integration.api.client import Api
 
 
 @pytest.fixture
-def endpoint(served: Tenant, redis_client: redis.Redis) -> Iterator[Endpoint]:
-    yield make_endpoint(served)
+def endpoint(served: Tenant, redis_client: redis.Redis) -> Endpoint:
+    return make_endpoint(served)
 
 
 def test_asking_tells_the_watcher_and_shows_the_newest_lines(
@@ -45,9 +43,7 @@ def test_reading_on_shows_what_is_new_and_does_not_wait(
     assert [line["text"] for line in api.get(path, after=after).body["data"]] == ["two"]
 
 
-def test_the_first_call_waits_a_moment_for_the_watcher(
-    api: Api, endpoint: Endpoint, redis_client: redis.Redis
-) -> None:
+def test_the_first_call_waits_a_moment_for_the_watcher(api: Api, endpoint: Endpoint, redis_client: redis.Redis) -> None:
     """The watcher here is a thread that answers once it sees that somebody looks."""
 
     def watch() -> None:
@@ -62,9 +58,7 @@ def test_the_first_call_waits_a_moment_for_the_watcher(
     assert [line["text"] for line in lines] == ["here"]
 
 
-def test_nobody_answering_is_an_empty_page(
-    api: Api, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nobody_answering_is_an_empty_page(api: Api, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint_logs, "FIRST_LINES_SECONDS", 0.0)
     assert api.get(f"/endpoints/{endpoint.public_id}/logs").body == {"data": [], "next_after": None}
 
@@ -103,15 +97,6 @@ def test_no_transaction_is_open_while_redis_is_asked(
 )
 def test_bad_input_names_the_field(api: Api, endpoint: Endpoint, query: dict[str, object], field: str) -> None:
     assert api.get(f"/endpoints/{endpoint.public_id}/logs", **query).problem == (400, "invalid_input", field)
-
-
-def test_without_redis_logs_are_unavailable_and_nothing_else(
-    api: Api, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    nowhere = redis.Redis(host="127.0.0.1", port=1)
-    monkeypatch.setattr(wire_connection, "client", lambda: nowhere)
-    assert api.get(f"/endpoints/{endpoint.public_id}/logs").problem == (503, "unavailable", None)
-    assert api.get(f"/endpoints/{endpoint.public_id}").status == 200
 
 
 def test_the_wish_to_see_logs_runs_out(api: Api, endpoint: Endpoint, redis_client: redis.Redis) -> None:

@@ -71,9 +71,7 @@ def test_deletion_is_asked_for_and_takes_its_time(served: Tenant, api: Api) -> N
         ({"tenant": "rival"}, 400, "tenant"),
     ],
 )
-def test_bad_input_names_the_field(
-    served: Tenant, api: Api, change: dict[str, Any], status: int, field: str
-) -> None:
+def test_bad_input_names_the_field(served: Tenant, api: Api, change: dict[str, Any], status: int, field: str) -> None:
     answer = api.post("/endpoints", {**CHAT, **change})
     assert answer.problem[0] == status
     assert answer.body["field"] == field
@@ -106,17 +104,13 @@ def test_a_missing_model_or_revision_is_a_404(served: Tenant, api: Api) -> None:
     assert api.post("/endpoints", {**CHAT, "revision": "none"}).problem[0] == 404
 
 
-def test_another_tenants_model_is_missing_even_where_ours_has_its_name(
-    served: Tenant, api: Api, rival: Tenant
-) -> None:
+def test_another_tenants_model_is_missing_even_where_ours_has_its_name(served: Tenant, api: Api, rival: Tenant) -> None:
     make_revision(rival)
     foreign = api.post("/endpoints", {**CHAT, "model": "rival/tiny"})
     assert foreign.problem == (404, "not_found", "model")
 
 
-def test_another_tenants_endpoint_is_as_missing_as_none(
-    served: Tenant, api: Api, rival_api: Api
-) -> None:
+def test_another_tenants_endpoint_is_as_missing_as_none(served: Tenant, api: Api, rival_api: Api) -> None:
     made = api.post("/endpoints", CHAT).body
     address = f"/endpoints/{made['id']}"
     missing = f"/endpoints/{made['id'][:-4]}0000"

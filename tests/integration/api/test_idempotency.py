@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import psycopg
 import pytest
 from django.db import OperationalError, connection
+from django.test import Client
 
 from freehold.api import idempotency
 from freehold.api.models import IdempotencyRecord
@@ -49,7 +52,11 @@ def test_a_replayed_secret_is_the_same_and_is_encrypted_at_rest(acme: Tenant, ap
 
 def test_another_body_under_the_same_key_is_refused(api: Api) -> None:
     api.post("/models", {"name": "tiny"}, key="k1")
-    assert api.post("/models", {"name": "other"}, key="k1").problem == (422, "idempotency_key_reused", "Idempotency-Key")
+    assert api.post("/models", {"name": "other"}, key="k1").problem == (
+        422,
+        "idempotency_key_reused",
+        "Idempotency-Key",
+    )
     assert api.post("/api-keys", {"name": "a", "role": "viewer"}, key="k1").problem[1] == "idempotency_key_reused"
 
 
@@ -86,9 +93,7 @@ def test_bad_input_is_not_kept(api: Api) -> None:
     assert api.post("/models", {"name": "good"}, key="k1").status == 201
 
 
-def test_an_unforeseen_failure_is_replayed_and_leaves_nothing_done(
-    api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unforeseen_failure_is_replayed_and_leaves_nothing_done(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     real = services.model_create
 
     def fails_late(**arguments: Any) -> Any:
@@ -120,13 +125,9 @@ def test_a_key_has_1_to_255_characters(api: Api, key: str) -> None:
     assert api.post("/models", {"name": "tiny"}, key="x" * 255).status == 201
 
 
-def test_while_the_first_runs_the_second_is_told_to_wait(
-    acme: Tenant, api: Api, postgres: EmbeddedPostgres
-) -> None:
+def test_while_the_first_runs_the_second_is_told_to_wait(acme: Tenant, api: Api, postgres: EmbeddedPostgres) -> None:
     with psycopg.connect(postgres.url(APP, "freehold_test")) as first:
-        first.execute(
-            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"idempotency:{acme.pk}:k1"]
-        )
+        first.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"idempotency:{acme.pk}:k1"])
         assert api.post("/models", {"name": "tiny"}, key="k1").problem == (409, "idempotency_key_in_use", None)
         assert api.post("/models", {"name": "else"}, key="k2").status == 201
     assert api.post("/models", {"name": "tiny"}, key="k1").status == 201
@@ -144,3 +145,28 @@ def test_an_outdated_answer_is_not_replayed(acme: Tenant, api: Api) -> None:
     with tenant_scope(acme.pk):
         IdempotencyRecord.objects.update(created_at=clock.now() - timedelta(hours=25))
     assert api.post("/models", {"name": "other"}, key="k1").status == 201
+
+
+@pytest.mark.usefixtures("committed_db")
+def test_many_at_once_do_the_work_once() -> None:
+    """Real threads, connections and commits: one does it, the others wait for another time or see its answer."""
+    from tests.factories.tenants import make_tenant
+
+    secret = api_of(make_tenant()).secret
+    barrier = threading.Barrier(6)
+
+    def post(_: int) -> tuple[int, str]:
+        barrier.wait()
+        try:
+            answer = Api(secret, Client()).post("/models", {"name": "tiny"}, key="k1")
+        finally:
+            connection.close()
+        return answer.status, answer.body.get("id") or answer.body["code"]
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = set(pool.map(post, range(6)))
+    made = {body for status, body in answers if status == 201}
+    assert len(made) == 1
+    assert answers - {(201, *made)} <= {(409, "idempotency_key_in_use")}
+    assert Api(secret).post("/models", {"name": "tiny"}, key="k1").body["id"] in made
+    assert len(Api(secret).get("/models").body["data"]) == 1

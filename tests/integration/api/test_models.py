@@ -23,9 +23,7 @@ def pushed(acme: Tenant, api: Api) -> Revision:
         Add(path=path, entry=content_add(actor=actor, tenant_id=acme.pk, content=content))
         for path, content in model_files().items()
     ]
-    return revision_commit(
-        actor=actor, tenant_id=acme.pk, repo="acme/real", operations=operations, message="weights"
-    )
+    return revision_commit(actor=actor, tenant_id=acme.pk, repo="acme/real", operations=operations, message="weights")
 
 
 def test_a_model_is_created_empty_listed_and_deleted(api: Api) -> None:

@@ -31,10 +31,14 @@ def test_a_wrong_method_says_which_there_are(api: Api) -> None:
     assert "GET" in answer.headers["Allow"]
 
 
-@pytest.mark.parametrize("body", [b"{", b"", b'{"name": NaN}', b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"{", b" ", b'{"name": NaN}', b"\xff", b"[" * 100_000])
 def test_what_is_no_json_is_refused(api: Api, body: bytes) -> None:
     answer = raw(api, body)
     assert answer.problem[0] == 400
+
+
+def test_no_body_at_all_is_told_to_state_its_length(api: Api) -> None:
+    assert raw(api, b"").problem == (411, "length_required", None)
 
 
 def test_another_media_type_is_refused(api: Api) -> None:

@@ -28,7 +28,9 @@ def test_it_generates_without_a_warning(tmp_path: Path) -> None:
 def test_it_describes_every_address(schema: dict[str, Any]) -> None:
     assert get_resolver() is not None
     described = {path.removeprefix("/api/v1/") for path in schema["paths"]}
-    addresses = {str(pattern.pattern).replace("<str:", "{").replace("<path:", "{").replace(">", "}") for pattern in urlpatterns}
+    addresses = {
+        str(pattern.pattern).replace("<str:", "{").replace("<path:", "{").replace(">", "}") for pattern in urlpatterns
+    }
     assert described == addresses - {"schema", "^.*$"}
 
 

@@ -1,15 +1,25 @@
-"""A real gateway process between a stub engine and the test, with the real Redis."""
+"""A real gateway process between a stub engine and the test, with the real Redis.
+
+Most tests share one gateway; those that kill it, stop it or configure it start their own.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import http.client
+import json
 import os
+import shutil
 import signal
 import socket
+import ssl
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +28,7 @@ import msgspec
 import pytest
 import redis
 
+from freehold.onebox.redis import EmbeddedRedis
 from freehold.wire import names
 from freehold.wire.names import Section
 from freehold.wire.publish import Publisher
@@ -92,11 +103,22 @@ def _free_offset() -> int:
     raise AssertionError("no free ports")
 
 
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+_CONTEXT = ssl.create_default_context()  # slow to make, and httpx wants one
+_AUTHORIZED = {"authorization": "Bearer fh_acme"}
+
+
 class Process:
     """`python -m freehold.gateway` with a state folder of its own.
 
     Attributes:
         http: an HTTP client with the key `fh_acme`.
+        expect_ready: whether `async with` waits for readiness or only for health.
     """
 
     def __init__(self, state: Path, redis_url: str, **settings: str) -> None:
@@ -113,43 +135,82 @@ class Process:
             "FREEHOLD_PORT_OFFSET": str(self.offset),
             **settings,
         }
-        self.http = httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{self.port}", headers={"authorization": "Bearer fh_acme"}, timeout=DEADLINE
-        )
-        self.private = f"http://127.0.0.1:{8402 + self.offset}"
+        self._public = f"http://127.0.0.1:{self.port}"
+        self.expect_ready = True
 
-    async def start(self, *, ready: bool = True) -> Process:
+    def spawn(self) -> None:
+        """Starts the process, without waiting."""
+        with (self.state.parent / "gateway.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "freehold.gateway"], env=self._environment, stdout=log, stderr=log
+            )
+
+    async def start(self, *, ready: bool = True) -> None:
         """Starts it and waits until it answers."""
-        self._log = (self.state.parent / "gateway.log").open("ab")
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "freehold.gateway", env=self._environment, stdout=self._log, stderr=self._log
-        )
-        await until(self._ready if ready else self._alive, f"a gateway ({self.log()})")
+        self.spawn()
+        await until(self.is_ready if ready else self.is_alive, "a gateway")
+
+    async def __aenter__(self) -> Process:
+        self._stack = AsyncExitStack()
+        self._stack.callback(self.end)
+        await self._stack.enter_async_context(self.client())
+        await self.start(ready=self.expect_ready)
         return self
 
-    async def _status(self, path: str) -> int:
-        assert self._process.returncode is None, self.log()
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[None]:
+        """Gives the test an HTTP client of its own event loop."""
+        async with httpx.AsyncClient(
+            base_url=self._public, headers=_AUTHORIZED, timeout=DEADLINE, verify=_CONTEXT
+        ) as self.http:
+            yield
+
+    def _private(self, path: str) -> tuple[int, str]:
+        """From the private port; status 0 where it does not listen yet."""
+        assert self._process.poll() is None, self.log()
+        connection = http.client.HTTPConnection("127.0.0.1", 8402 + self.offset, timeout=5)
         try:
-            async with httpx.AsyncClient() as client:
-                return (await client.get(self.private + path)).status_code
-        except httpx.TransportError:
-            return 0
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        except OSError:
+            return 0, ""
+        finally:
+            connection.close()
 
-    async def _ready(self) -> bool:
-        return await self._status("/readyz") == 200
+    async def is_ready(self) -> bool:
+        """Whether it takes requests."""
+        return self._private("/readyz")[0] == 200
 
-    async def _alive(self) -> bool:
-        return await self._status("/healthz") == 200
+    async def is_alive(self) -> bool:
+        """Whether it answers at all."""
+        return self._private("/healthz")[0] == 200
+
+    async def is_idle(self) -> bool:
+        """Whether nothing is in flight and everything settled is shipped."""
+        settled, shipped = await self.gauge("journal_sequence"), await self.gauge("shipped_sequence")
+        return await self.gauge("requests_in_flight") == 0 and settled == shipped
 
     async def gauge(self, name: str) -> float:
         """A gauge of /metrics."""
-        async with httpx.AsyncClient() as client:
-            text = (await client.get(self.private + "/metrics")).text
-        return next(float(line.split()[1]) for line in text.splitlines() if line.startswith(f"freehold_gateway_{name} "))
+        text = self._private("/metrics")[1]
+        return next(
+            float(line.split()[1]) for line in text.splitlines() if line.startswith(f"freehold_gateway_{name} ")
+        )
 
     def log(self) -> str:
         """What it wrote."""
         return (self.state.parent / "gateway.log").read_text()
+
+    @property
+    def epoch(self) -> str:
+        """Of its journal."""
+        line = next(line for line in self.log().splitlines() if "gateway_started" in line)
+        epoch: str = json.loads(line)["epoch"]
+        return epoch
 
     @property
     def pid(self) -> int:
@@ -159,16 +220,19 @@ class Process:
     async def kill(self) -> None:
         """kill -9."""
         self._process.kill()
-        await self._process.wait()
-        self._log.close()
+        self._process.wait()
 
     async def stop(self) -> int:
         """SIGTERM; returns the exit code."""
-        if self._process.returncode is None:
-            self._process.send_signal(signal.SIGTERM)
-        code = await asyncio.wait_for(self._process.wait(), DEADLINE)
-        self._log.close()
-        return code
+        self._process.send_signal(signal.SIGTERM)
+        await until(lambda: self._process.poll() is not None, "the end of the gateway")
+        return self._process.returncode
+
+    def end(self) -> None:
+        """Leaves nothing behind."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A raw connection."""
@@ -211,25 +275,70 @@ class Usage:
         return records[0]
 
 
+@pytest.fixture(scope="session")
+def gateway_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis for the gateway that is shared by tests: never emptied, so that its snapshot stays in force."""
+    folder = Path(tempfile.mkdtemp(prefix="freehold-gateway-", dir="/var/tmp"))
+    server = EmbeddedRedis(folder / "redis", port=_free_port(), password="x" * 16, durable=False)
+    folder.chmod(0o755)
+    server.start()
+    yield server.url
+    server.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def engine_port() -> int:
+    """Where each test's engine listens, so that the routes of the shared gateway stay true."""
+    return _free_port()
+
+
 @pytest.fixture
-async def engine() -> AsyncIterator[Engine]:
-    engine = await Engine().start()
+async def engine(engine_port: int) -> AsyncIterator[Engine]:
+    engine = await Engine().start(engine_port)
     yield engine
     await engine.stop()
 
 
-@pytest.fixture
-def usage(redis_client: redis.Redis) -> Usage:
-    return Usage(redis_client)
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory, gateway_redis: str, engine_port: int) -> Iterator[Process]:
+    """One gateway for all tests that do not stop it."""
+    with redis.Redis.from_url(gateway_redis) as client:
+        publish(client, engine_port)
+    process = Process(tmp_path_factory.mktemp("gateway") / "state", gateway_redis)
+    process.spawn()
+    yield process
+    process.end()
 
 
 @pytest.fixture
 async def gateway(
-    tmp_path: Path, redis_url: str, redis_client: redis.Redis, engine: Engine, request: pytest.FixtureRequest
+    shared: Process, engine: Engine, gateway_redis: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> AsyncIterator[Process]:
-    """A running gateway; `@pytest.mark.parametrize("gateway", [{…}], indirect=True)` adds environment."""
-    publish(redis_client, engine.port)
-    process = await Process(tmp_path / "state", redis_url, **getattr(request, "param", {})).start()
-    yield process
-    await process.http.aclose()
-    assert await process.stop() == 0, process.log()
+    """A running gateway; `@pytest.mark.parametrize("gateway", [{…}], indirect=True)` starts one of its own with that
+    environment."""
+    if hasattr(request, "param"):
+        async with Process(tmp_path / "state", gateway_redis, **request.param) as process:
+            yield process
+        return
+    async with shared.client():
+        await until(shared.is_ready, "the shared gateway")
+        await until(shared.is_idle, "an idle gateway")
+        yield shared
+        await until(shared.is_idle, "an idle gateway")
+        with redis.Redis.from_url(gateway_redis) as client:
+            client.hset(names.WATERMARKS, f"gateway-test/{shared.epoch}", int(await shared.gauge("journal_sequence")))
+
+
+@pytest.fixture
+def usage(gateway_redis: str) -> Iterator[Usage]:
+    """What is shipped while the test runs."""
+    with redis.Redis.from_url(gateway_redis) as client:
+        client.delete(names.USAGE)
+        yield Usage(client)
+
+
+@pytest.fixture
+def own_usage(redis_client: redis.Redis) -> Usage:
+    """The same, for gateways that a test starts on the Redis that is emptied."""
+    return Usage(redis_client)

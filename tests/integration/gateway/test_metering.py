@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from freehold.wire import names
+from freehold.wire.publish import Publisher
 from tests.integration.gateway.conftest import Process, publish, sha256, until
 from tests.integration.gateway.test_relay import open_stream
 
@@ -24,122 +25,112 @@ NOBODY = "redis://127.0.0.1:1/0"
 
 
 async def test_kill_9_in_a_stream_and_a_restart_give_exactly_one_record(
-    tmp_path: Path, redis_url: str, redis_client: redis.Redis, engine: Engine, usage: Usage
+    tmp_path: Path, redis_url: str, redis_client: redis.Redis, engine: Engine, own_usage: Usage
 ) -> None:
     publish(redis_client, engine.port)
     engine.script.tokens, engine.script.hold_after = 50, 7
-    first = await Process(tmp_path / "state", redis_url).start()
-    reader, writer = await open_stream(first, {**CHAT, "stream": True})
-    received = b""
-    while received.count(b"data: ") < 8:
-        received += await reader.read(65536)
-    await first.kill()
-    await first.http.aclose()
-    writer.close()
-    assert usage.records() == []
+    state = tmp_path / "state"
+    async with Process(state, redis_url) as first:
+        reader, writer = await open_stream(first, {**CHAT, "stream": True})
+        received = b""
+        while received.count(b"data: ") < 8:
+            received += await reader.read(65536)
+        await first.kill()
+        writer.close()
+    assert own_usage.records() == []
 
-    second = await Process(tmp_path / "state", redis_url).start()
-    record = await usage.one()
-    assert (record.outcome, record.prompt_tokens, record.completion_tokens) == ("recovered", 18, 7)
-    engine.script.hold_after = None
-    await second.http.post("/v1/chat/completions", json=CHAT)
-    await until(lambda: len(usage.records()) == 2)
-    assert [batch.first_sequence for batch in usage.batches()] == [1, 2]
-    assert await second.stop() == 0
-    await second.http.aclose()
-    third = await Process(tmp_path / "state", redis_url).start()
-    assert await third.gauge("journal_sequence") == 2
-    assert await third.stop() == 0
-    await third.http.aclose()
-    assert {record.event_id for record in usage.records()} == {record.event_id for record in usage.records()[:2]}
+    async with Process(state, redis_url) as second:
+        record = await own_usage.one()
+        assert (record.outcome, record.prompt_tokens, record.completion_tokens) == ("recovered", 18, 7)
+        engine.script.hold_after = None
+        await second.http.post("/v1/chat/completions", json=CHAT)
+        await until(lambda: len(own_usage.records()) == 2)
+        assert [batch.first_sequence for batch in own_usage.batches()] == [1, 2]
+        await second.kill()
+    async with Process(state, redis_url) as third:
+        assert await third.gauge("journal_sequence") == 2
+        await until(third.is_idle)
+    assert len({record.event_id for record in own_usage.records()}) == 2
 
 
 async def test_records_below_the_watermark_are_forgotten_and_above_it_resent_when_the_stream_lost_them(
-    tmp_path: Path, redis_url: str, redis_client: redis.Redis, engine: Engine, usage: Usage
+    tmp_path: Path, redis_url: str, redis_client: redis.Redis, engine: Engine, own_usage: Usage
 ) -> None:
     publish(redis_client, engine.port)
     settings = {"GATEWAY_RESEND_SECONDS": "0.3", "GATEWAY_SEGMENT_BYTES": "1500"}
-    gateway = await Process(tmp_path / "state", redis_url, **settings).start()
-    for _ in range(6):
+    async with Process(tmp_path / "state", redis_url, **settings) as gateway:
+        for _ in range(6):
+            await gateway.http.post("/v1/chat/completions", json=CHAT)
+        await until(lambda: len(own_usage.records()) == 6)
+        before = {record.event_id for record in own_usage.records()}
+        assert await gateway.gauge("journal_segments") >= 3
+        redis_client.delete(names.USAGE)
+        await until(lambda: len(own_usage.records()) == 6)
+        assert {record.event_id for record in own_usage.records()} == before
+
+        redis_client.hset(names.WATERMARKS, f"gateway-test/{gateway.epoch}", 6)
+
+        async def shortened() -> bool:
+            return await gateway.gauge("journal_segments") <= 2
+
+        await until(shortened)
+        redis_client.delete(names.USAGE)
         await gateway.http.post("/v1/chat/completions", json=CHAT)
-    await until(lambda: len(usage.records()) == 6)
-    before = {record.event_id for record in usage.records()}
-    assert await gateway.gauge("journal_segments") > 3
-    redis_client.delete(names.USAGE)
-    await until(lambda: len(usage.records()) == 6)
-    assert {record.event_id for record in usage.records()} == before
-
-    batch = usage.batches()[0]
-    redis_client.hset(names.WATERMARKS, f"{batch.gateway}/{batch.epoch}", 6)
-
-    async def shortened() -> bool:
-        return await gateway.gauge("journal_segments") <= 2
-
-    await until(shortened)
-    redis_client.delete(names.USAGE)
-    await gateway.http.post("/v1/chat/completions", json=CHAT)
-    await until(usage.records)
-    assert [batch.first_sequence for batch in usage.batches()] == [7]
-    assert await gateway.stop() == 0
-    await gateway.http.aclose()
+        await until(own_usage.records)
+        assert [batch.first_sequence for batch in own_usage.batches()] == [7]
 
 
 async def test_with_redis_down_it_serves_from_disk_and_ships_later(
-    tmp_path: Path, redis_url: str, redis_client: redis.Redis, engine: Engine, usage: Usage
+    tmp_path: Path, redis_url: str, redis_client: redis.Redis, engine: Engine, own_usage: Usage
 ) -> None:
     publish(redis_client, engine.port)
-    gateway = await Process(tmp_path / "state", redis_url).start()
-    assert await gateway.stop() == 0
-    await gateway.http.aclose()
-    alone = await Process(tmp_path / "state", NOBODY).start()
-    assert (await alone.http.post("/v1/chat/completions", json=CHAT)).status_code == 200
-    assert await alone.stop() == 0
-    await alone.http.aclose()
-    back = await Process(tmp_path / "state", redis_url).start()
-    assert (await usage.one()).completion_tokens == 4
-    assert await back.stop() == 0
-    await back.http.aclose()
+    state = tmp_path / "state"
+    async with Process(state, redis_url) as gateway:
+        assert await gateway.stop() == 0
+    async with Process(state, NOBODY) as alone:
+        assert (await alone.http.post("/v1/chat/completions", json=CHAT)).status_code == 200
+        assert await alone.stop() == 0
+    async with Process(state, redis_url):
+        assert (await own_usage.one()).completion_tokens == 4
 
 
 async def test_without_any_snapshot_it_is_not_ready(tmp_path: Path) -> None:
-    gateway = await Process(tmp_path / "state", NOBODY).start(ready=False)
-    answer = await gateway.http.post("/v1/chat/completions", json=CHAT)
-    assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
-    assert await gateway.stop() == 0
-    await gateway.http.aclose()
+    gateway = Process(tmp_path / "state", NOBODY)
+    gateway.expect_ready = False
+    async with gateway:
+        answer = await gateway.http.post("/v1/chat/completions", json=CHAT)
+        assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
 
 
-async def test_a_full_disk_refuses_requests_and_readiness(
-    tmp_path: Path, redis_url: str, redis_client: redis.Redis, engine: Engine
-) -> None:
-    publish(redis_client, engine.port)
-    gateway = await Process(tmp_path / "state", redis_url, GATEWAY_RESERVE_BYTES=str(1 << 60)).start(ready=False)
+async def test_a_full_disk_refuses_requests_and_readiness(tmp_path: Path, gateway_redis: str, engine: Engine) -> None:
+    gateway = Process(tmp_path / "state", gateway_redis, GATEWAY_RESERVE_BYTES=str(1 << 60))
+    gateway.expect_ready = False
 
     async def refused() -> bool:
         answer = await gateway.http.post("/v1/chat/completions", json=CHAT)
         return answer.status_code == 503 and answer.json()["error"]["code"] == "journal_full"
 
-    await until(refused)
-    assert engine.received == []
-    assert await gateway.gauge("ready") == 0
-    assert await gateway.stop() == 0
-    await gateway.http.aclose()
+    async with gateway:
+        await until(refused)
+        assert engine.received == []
+        assert await gateway.gauge("ready") == 0
 
 
 async def test_a_revoked_key_is_refused_while_it_runs(
-    gateway: Process, redis_client: redis.Redis, engine: Engine
+    tmp_path: Path, redis_url: str, redis_client: redis.Redis, engine: Engine
 ) -> None:
-    from freehold.wire.publish import Publisher
+    publish(redis_client, engine.port)
+    async with Process(tmp_path / "state", redis_url) as gateway:
+        assert (await gateway.http.post("/v1/chat/completions", json=CHAT)).status_code == 200
+        Publisher(redis_client).put(names.Section.KEYS, sha256("fh_acme"), None, version=2)
 
-    assert (await gateway.http.post("/v1/chat/completions", json=CHAT)).status_code == 200
-    Publisher(redis_client).put(names.Section.KEYS, sha256("fh_acme"), None, version=2)
+        async def refused() -> bool:
+            return (await gateway.http.post("/v1/chat/completions", json=CHAT)).status_code == 401
 
-    async def refused() -> bool:
-        return (await gateway.http.post("/v1/chat/completions", json=CHAT)).status_code == 401
-
-    await until(refused)
+        await until(refused)
 
 
+@pytest.mark.parametrize("gateway", [{}], indirect=True)
 async def test_sigterm_lets_streams_end(gateway: Process, engine: Engine, usage: Usage) -> None:
     engine.script.hold_after = 2
     reader, writer = await open_stream(gateway, {**CHAT, "stream": True})
@@ -171,7 +162,6 @@ async def test_sigterm_cuts_what_does_not_end_with_an_error_frame(
 
 async def test_a_second_gateway_on_the_same_state_is_refused(gateway: Process, redis_url: str) -> None:
     second = Process(gateway.state, redis_url)
-    with pytest.raises(AssertionError):
-        await second.start()
-    await second.http.aclose()
-    assert "Another gateway uses" in gateway.log()
+    second.spawn()
+    await until(lambda: "Another gateway uses" in gateway.log())
+    second.end()

@@ -164,7 +164,9 @@ async def test_a_known_model_without_replicas_is_503_and_names_its_phase(gateway
     assert int(answer.headers["retry-after"]) > 0
 
 
-@pytest.mark.parametrize("path", ["/v1/load_lora_adapter", "/metrics", "/tokenize", "/invocations", "/v1/../metrics", "/"])
+@pytest.mark.parametrize(
+    "path", ["/v1/load_lora_adapter", "/metrics", "/tokenize", "/invocations", "/v1/../metrics", "/"]
+)
 async def test_no_other_path_of_the_engine_is_reachable(gateway: Process, engine: Engine, path: str) -> None:
     answer = await gateway.http.post(path, json=CHAT)
     assert answer.status_code == 404

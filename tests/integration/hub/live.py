@@ -54,10 +54,7 @@ def web_process() -> Iterator[Web]:
     url = f"http://127.0.0.1:{port}"
     environment = {
         **os.environ,
-        "DJANGO_SETTINGS_MODULE": os.environ.get("HUB_TEST_SETTINGS", "freehold.config.settings.test"),
-        "PYTHONPATH": os.pathsep.join(
-            [str(ROOT / "platform"), str(ROOT), *os.environ.get("HUB_TEST_PATH", "").split()]
-        ),
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "platform"), str(ROOT)]),
         "PYTHONWARNINGS": "default",
     }
     command = ["granian", "--interface", "asginl", "--host", "127.0.0.1", "--port", str(port), "--no-ws"]

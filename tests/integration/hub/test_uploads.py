@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -12,6 +18,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOpera
 from huggingface_hub.errors import HfHubHTTPError
 
 from freehold.db.rls import tenant_scope
+from freehold.hub.links import BlobLink, Direction, link_sign
 from freehold.registry import selectors
 from freehold.registry.choices import RevisionStatus
 from freehold.registry.models import Revision
@@ -30,7 +37,7 @@ def _revisions(customer: Customer) -> int:
 
 
 def _peak(web: Web) -> int:
-    """The most memory the web process has ever had, in bytes."""
+    """The most memory the web process has had since its last clear_refs, in bytes (proc(5))."""
     status = Path(f"/proc/{web.pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
@@ -58,10 +65,12 @@ def test_the_web_process_does_not_grow_with_the_file(
 ) -> None:
     write_model(tmp_path / "small")
     api.upload_folder(repo_id=repo, folder_path=tmp_path / "small")
+    Path(f"/proc/{web.pid}/clear_refs").write_text("5")
     before = _peak(web)
     write_model(tmp_path / "large", fill=90 * MIB)
     api.upload_folder(repo_id=repo, folder_path=tmp_path / "large")
     grown = _peak(web) - before
+    sys.stdout.write(f"peak grew by {grown / MIB:.1f} MiB over 90 MiB up\n")
     assert grown < 48 * MIB, f"{grown / MIB:.1f} MiB"
     revision = selectors.revision_resolve(tenant_id=acme.tenant_id, repo=repo)
     content = (tmp_path / "large" / "model.safetensors").read_bytes()
@@ -196,8 +205,43 @@ def test_a_blob_whose_bytes_differ_from_its_hash_leaves_nothing(web: Web, acme: 
     assert httpx.post(actions["verify"]["href"], json=verify, headers=headers).status_code == 200
 
 
-def test_a_client_that_tries_xet_is_told_the_variable(api: HfApi, web: Web, acme: Customer, repo: str) -> None:
-    url = f"{web.url}/api/models/{repo}/xet-write-token/main"
-    answer = httpx.get(url, headers={"Authorization": f"Bearer {acme.secret}"})
+def test_an_upload_that_breaks_off_leaves_nothing(web: Web, acme: Customer, repo: str) -> None:
+    sha256 = hashlib.sha256(b"never").hexdigest()
+    link = BlobLink(tenant_id=acme.tenant_id, sha256=sha256, size=50 * MIB)
+    href = urlsplit(link_sign(origin=web.url, direction=Direction.UPLOAD, link=link))
+    partial = Path(os.environ["FREEHOLD_DATA"]) / "objects" / ".partial"
+    with socket.create_connection((href.hostname or "", href.port or 0)) as connection:
+        connection.sendall(
+            f"PUT {href.path} HTTP/1.1\r\nHost: {href.netloc}\r\nContent-Length: {50 * MIB}\r\n\r\n".encode()
+            + bytes(5 * MIB)
+        )
+        _until(lambda: any(partial.glob(f"{sha256}.*")))
+    _until(lambda: not any(partial.iterdir()))
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_client_that_tries_xet_is_told_the_variable(web: Web, acme: Customer, repo: str, tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model", fill=MIB)
+    environment = {
+        **{name: value for name, value in os.environ.items() if name != "HF_HUB_DISABLE_XET"},
+        "HF_ENDPOINT": web.url,
+        "HF_TOKEN": acme.secret,
+        "HF_HOME": str(tmp_path / "hf"),
+    }
+    command = [sys.executable, "-m", "huggingface_hub.cli.hf", "upload", repo, str(folder)]
+    tried = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert tried.returncode != 0
+    assert "HF_HUB_DISABLE_XET=1" in tried.stderr
+    answer = httpx.get(
+        f"{web.url}/api/models/{repo}/xet-write-token/main",
+        headers={"Authorization": f"Bearer {acme.secret}"},
+        follow_redirects=True,
+    )
     assert answer.status_code == 422
     assert "HF_HUB_DISABLE_XET=1" in answer.headers["X-Error-Message"]

@@ -14,6 +14,7 @@ from freehold.common.errors import Conflict, InvalidInput, NotAuthenticated, Not
 from freehold.db.rls import tenant_scope
 from freehold.registry import commits, selectors, services
 from freehold.registry.choices import RefKind, RevisionStatus
+from freehold.registry.inspection import run
 from freehold.registry.models import Blob, ModelRepo, Revision
 from freehold.registry.trees import Add, Delete, Entry, Operation
 from freehold.tenancy import services as tenancy
@@ -73,7 +74,7 @@ def test_a_commit_is_verified_named_and_recorded(acme: Customer, model: ModelRep
     assert selectors.revision_get(tenant_id=acme.tenant_id, public_id=revision.public_id) == revision
     with tenant_scope(acme.tenant_id):
         actions = list(AuditEvent.objects.filter(tenant_id=acme.tenant_id).order_by("sequence").values_list("action"))
-        assert [r.commit_id for r in selectors.revision_list(model=model)][0] == revision.commit_id
+        assert selectors.revision_list(model=model)[0] == revision
         assert Blob.objects.count() == len(model_files())
     assert ("model.create",) in actions
     assert ("revision.commit",) in actions
@@ -93,7 +94,7 @@ def test_a_refused_commit_registers_nothing(acme: Customer, model: ModelRepo) ->
 def test_no_transaction_is_open_while_files_are_read(
     acme: Customer, model: ModelRepo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = commits.inspect
+    real = run.inspect
     open_then: list[bool] = []
 
     def watching(*arguments: object) -> object:
@@ -108,7 +109,7 @@ def test_no_transaction_is_open_while_files_are_read(
 def test_a_commit_that_meets_another_is_done_again_on_top_of_it(
     acme: Customer, model: ModelRepo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = commits.inspect
+    real = run.inspect
     barrier = threading.Barrier(1)
 
     def overtaken(*arguments: object) -> object:
@@ -173,9 +174,15 @@ def test_names_are_taken_once(acme: Customer, model: ModelRepo) -> None:
 
 def test_a_tag_is_not_committed_to_and_branches_win_over_tags(acme: Customer, model: ModelRepo) -> None:
     first = _upload(acme)
-    tagged = {"actor": acme.actor, "tenant_id": acme.tenant_id, "model_id": model.pk, "revision": first}
-    services.ref_create(**tagged, kind=RefKind.TAG, name="main")
-    services.ref_create(**tagged, kind=RefKind.TAG, name="v1")
+    for name in ("main", "v1"):
+        services.ref_create(
+            actor=acme.actor,
+            tenant_id=acme.tenant_id,
+            model_id=model.pk,
+            kind=RefKind.TAG,
+            name=name,
+            revision=first,
+        )
     second = _commit(acme, [Delete(path="README.md")])
     assert selectors.revision_resolve(tenant_id=acme.tenant_id, repo="tiny", revision="main") == second
     assert selectors.revision_resolve(tenant_id=acme.tenant_id, repo="tiny", revision="v1") == first

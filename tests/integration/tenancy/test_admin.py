@@ -171,9 +171,7 @@ def test_several_are_deleted_with_an_event_each(operator: Client, db: None) -> N
     for name in ("a", "b"):
         operator.post(page(Region, "add"), {"name": name})
     chosen = [str(key) for key in Region.objects.values_list("pk", flat=True)]
-    operator.post(
-        page(Region, "changelist"), {"action": "delete_selected", "_selected_action": chosen, "post": "yes"}
-    )
+    operator.post(page(Region, "changelist"), {"action": "delete_selected", "_selected_action": chosen, "post": "yes"})
     with system_scope("a test reads the platform's audit trail"):
         assert AuditEvent.objects.filter(action="region.delete").count() == 2
 

@@ -14,12 +14,19 @@ from freehold.common import clock
 from freehold.common.errors import Conflict, NotFound
 from freehold.db.rls import system_scope, tenant_scope
 from freehold.metering.models import ReplicaInterval
-from freehold.registry.models import RevisionHold
+from freehold.registry.models import ModelRepo, RevisionHold
+from freehold.registry.services import model_delete
 from freehold.serving import publication
 from freehold.serving.choices import Phase
 from freehold.serving.errors import StaleLock
 from freehold.serving.models import Endpoint
-from freehold.serving.services import endpoint_delete, endpoint_scale, endpoint_status_record, endpoints_claim
+from freehold.serving.services import (
+    endpoint_create,
+    endpoint_delete,
+    endpoint_scale,
+    endpoint_status_record,
+    endpoints_claim,
+)
 from freehold.tenancy.models import Tenant
 from freehold.wire import names
 from freehold.wire.publish import split
@@ -115,8 +122,21 @@ def test_scaling_and_deletion_converge_and_release_the_revision(tenant: Tenant, 
     assert again(endpoint).phase == Phase.DELETED
     with tenant_scope(tenant.pk):
         assert not RevisionHold.objects.exists()
+    with tenant_scope(tenant.pk):
+        model = ModelRepo.objects.get()
     make_endpoint(tenant)  # the name is free again
+    with pytest.raises(Conflict, match="in use"):
+        model_delete(actor=actor, tenant_id=tenant.pk, model_id=model.pk)
     assert route(redis_client) is not None
+
+
+def test_a_model_can_be_deleted_once_nothing_serves_it(tenant: Tenant) -> None:
+    endpoint, runtime, actor = make_endpoint(tenant), MemoryRuntime(), actor_in(tenant)
+    endpoint_delete(actor=actor, tenant_id=tenant.pk, endpoint_id=endpoint.pk)
+    run(runtime, passes=2)
+    with tenant_scope(tenant.pk):
+        model = ModelRepo.objects.get()
+    model_delete(actor=actor, tenant_id=tenant.pk, model_id=model.pk)
 
 
 def test_routes_are_withdrawn_before_a_replica_is_ended(tenant: Tenant, redis_client: redis.Redis) -> None:
@@ -272,6 +292,8 @@ def test_a_name_is_unique_a_foreign_model_is_not_found_and_a_foreign_endpoint_to
         make_endpoint(tenant)
     other = make_tenant("other")
     make_revision(other, "theirs")
+    with pytest.raises(NotFound):
+        endpoint_create(actor=actor_in(tenant), tenant_id=tenant.pk, name="b", model="other/tiny")
     with pytest.raises(NotFound):
         make_endpoint(tenant, "b", model="theirs")
     with pytest.raises(NotFound):

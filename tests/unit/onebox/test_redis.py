@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import redis
 
+from freehold.onebox.reap import find
 from freehold.onebox.redis import EmbeddedRedis
 
 
@@ -27,3 +29,8 @@ def test_an_installations_redis_writes_to_disk_every_second(tmp_path: Path) -> N
     assert "appendonly yes" in configuration
     assert "appendfsync everysec" in configuration
     assert (tmp_path / "redis" / "redis.conf").stat().st_mode & 0o777 == 0o600
+
+
+def test_it_can_be_found_by_the_mark_in_its_environment(redis_client: redis.Redis) -> None:
+    pid = redis_client.info("server")["process_id"]
+    assert pid in {found.pid for found in find(os.environ["FREEHOLD_INSTANCE"])}

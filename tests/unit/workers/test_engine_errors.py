@@ -7,8 +7,8 @@ from workers.runtimes.local.errors import error_line
 TOO_LONG = """\
 (EngineCore pid=77) ERROR 11-23 16:01:02 [core.py:1100] Traceback (most recent call last):
 (EngineCore pid=77) ERROR 11-23 16:01:02 [core.py:1100]   File "core.py", line 800, in run_engine_core
-(EngineCore pid=77) ERROR 11-23 16:01:02 [core.py:1100] ValueError: To serve at least one request with the models's max \
-seq len (8000000), (3.81 GiB KV cache is needed, which is larger than the available KV cache memory (1.0 GiB).
+(EngineCore pid=77) ERROR 11-23 16:01:02 [core.py:1100] ValueError: To serve at least one request with the models's \
+max seq len (8000000), (3.81 GiB KV cache is needed, which is larger than the available KV cache memory (1.0 GiB).
 (APIServer pid=70) Traceback (most recent call last):
 (APIServer pid=70)   File "api_server.py", line 700, in <module>
 (APIServer pid=70) RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}

@@ -195,8 +195,9 @@ class LocalRuntime:
             "LANG": "C.UTF-8",
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUNBUFFERED": "1",
+            "SPT_NOENV": "1",  # vLLM's setproctitle would overwrite the environment by which leftovers are found
             "FREEHOLD_INSTANCE": self._settings.instance,
-            "SPT_NOENV": "1",  # or setproctitle overwrites the mark by which leftovers are found
+            "VLLM_RPC_BASE_PATH": "/tmp",  # noqa: S108 - sockets named by UUID; under TMPDIR they pass the 107 bytes of sun_path
             **vllm.offline_environment(),
             **vllm.cpu_environment(spec),
             **self._settings.engine_environment,

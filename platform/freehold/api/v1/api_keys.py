@@ -33,7 +33,7 @@ class ApiKeyIn(RequestBody):
     expires_at = serializers.DateTimeField(required=False, allow_null=True)
 
 
-class ApiKeyOut(serializers.Serializer[ApiKey]):
+class ApiKeyOut(serializers.Serializer[Any]):
     id = serializers.CharField(source="public_id")
     name = serializers.CharField()
     role = serializers.CharField()

@@ -1,4 +1,4 @@
-"""/endpoints/{id}/logs: the tail of the replicas' output, through Redis; no transaction is open while Redis is asked."""
+"""/endpoints/{id}/logs: the tail of the replicas' output, through Redis; no transaction is open meanwhile."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class LogLineOut(serializers.Serializer[Any]):
 
 
 class LogsOut(serializers.Serializer[Any]):
-    data = LogLineOut(many=True)
+    data = LogLineOut(many=True)  # type: ignore[assignment] # DRF takes declared fields off the class
     next_after = serializers.CharField(allow_null=True)
 
 

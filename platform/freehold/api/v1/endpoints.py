@@ -57,7 +57,7 @@ class ReplicaOut(serializers.Serializer[Any]):
     since = serializers.DateTimeField()
 
 
-class EndpointOut(serializers.Serializer[Endpoint]):
+class EndpointOut(serializers.Serializer[Any]):
     id = serializers.CharField(source="public_id")
     name = serializers.CharField()
     model_name = serializers.CharField(help_text="`tenant/endpoint`: what applications send as `model`")
@@ -132,7 +132,7 @@ class EndpointView(ApiView):
         operation_id="endpoint_scale", request=EndpointPatch, responses=answers({200: EndpointOut}, 404, 409)
     )
     def patch(self, request: Request, endpoint_id: str) -> Response:
-        """Another number of replicas. All else is pinned: for another model or other arguments, make another endpoint."""
+        """Another number of replicas. All else is pinned: for another model or arguments, make another endpoint."""
         caller = self.caller(request, Operation.ENDPOINT_WRITE)
         wanted = validated(EndpointPatch, request.data)
         tenant_id, key = caller.tenant.pk, Endpoint.parse_id(endpoint_id)

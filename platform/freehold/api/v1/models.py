@@ -23,7 +23,7 @@ class ModelIn(RequestBody):
     name = serializers.CharField(max_length=96, help_text="without the tenant's slug")
 
 
-class ModelOut(serializers.Serializer[ModelRepo]):
+class ModelOut(serializers.Serializer[Any]):
     id = serializers.CharField(source="public_id")
     name = serializers.CharField(source="full_name", help_text="`tenant/name`, as Hub clients call it")
     created_at = serializers.DateTimeField()
@@ -88,7 +88,5 @@ class ModelView(ApiView):
     def delete(self, request: Request, model_id: str) -> Response:
         """With all its revisions; 409 while an endpoint serves one of them."""
         caller = self.caller(request, Operation.MODEL_DELETE)
-        services.model_delete(
-            actor=caller.actor, tenant_id=caller.tenant.pk, model_id=ModelRepo.parse_id(model_id)
-        )
+        services.model_delete(actor=caller.actor, tenant_id=caller.tenant.pk, model_id=ModelRepo.parse_id(model_id))
         return Response(status=status.HTTP_204_NO_CONTENT)

@@ -19,7 +19,7 @@ from freehold.registry.models import ModelRepo, Revision
 from freehold.tenancy.permissions import Operation
 
 
-class RevisionOut(serializers.Serializer[Revision]):
+class RevisionOut(serializers.Serializer[Any]):
     id = serializers.CharField(source="public_id")
     commit_id = serializers.CharField()
     message = serializers.CharField()
@@ -54,9 +54,7 @@ class RevisionsView(ApiView):
         model = self._model(request, model_id)
         with tenant_scope(model.tenant_id):
             revisions = selectors.revision_list(model=model)
-            return Response(
-                pagination.page(request, revisions, lambda rows: list(RevisionOut(rows, many=True).data))
-            )
+            return Response(pagination.page(request, revisions, lambda rows: list(RevisionOut(rows, many=True).data)))
 
     def _model(self, request: Request, model_id: str) -> ModelRepo:
         tenant = self.caller(request, Operation.MODEL_READ).tenant

@@ -22,10 +22,10 @@ class TenantOut(serializers.Serializer[Any]):
     slug = serializers.CharField(help_text="first half of the tenant's public model names")
     name = serializers.CharField()
     role = serializers.CharField(help_text="of the calling key")
-    currency = serializers.CharField(allow_null=True, help_text="ISO 4217, of all prices; null before there are any")
+    currency = serializers.CharField(help_text="ISO 4217, of all prices")
     api_url = serializers.CharField()
     hub_url = serializers.CharField(help_text="HF_ENDPOINT for huggingface_hub")
-    gateway_url = serializers.CharField(help_text="base of the OpenAI and Anthropic APIs; OpenAI SDKs want /v1 behind it")
+    gateway_url = serializers.CharField(help_text="of the OpenAI and Anthropic APIs; OpenAI SDKs want /v1 behind it")
     created_at = serializers.DateTimeField()
 
 
@@ -43,7 +43,7 @@ class TenantMeView(ApiView):
             "slug": tenant.slug,
             "name": tenant.name,
             "role": caller.actor.role,
-            "currency": None if book is None else book.currency,
+            "currency": settings.CURRENCY if book is None else book.currency,
             "api_url": f"{settings.PUBLIC_URL}/api/v1",
             "hub_url": settings.PUBLIC_URL,
             "gateway_url": settings.GATEWAY_URL,

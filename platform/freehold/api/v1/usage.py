@@ -27,7 +27,7 @@ MAX_PERIOD = timedelta(days=366)
 
 
 class UsageQuery(serializers.Serializer[Any]):
-    start = serializers.DateTimeField(required=False, help_text="ISO 8601; the beginning of this month (UTC) unless given")
+    start = serializers.DateTimeField(required=False, help_text="ISO 8601; the beginning of the month unless given")
     end = serializers.DateTimeField(required=False, help_text="exclusive; the end of start's month unless given")
     endpoint = serializers.CharField(required=False, help_text="`ep_…`: only this one")
 
@@ -53,7 +53,7 @@ class UsageLineOut(UsageTotalOut):
 
 
 class UsageOut(serializers.Serializer[Any]):
-    data = UsageLineOut(many=True)
+    data = UsageLineOut(many=True)  # type: ignore[assignment] # DRF takes declared fields off the class
     total = UsageTotalOut()
     start = serializers.DateTimeField(help_text="widened to the full hour")
     end = serializers.DateTimeField(help_text="widened to the full hour")

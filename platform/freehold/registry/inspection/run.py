@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ def inspect(files: Sequence[InspectedFile]) -> Report:
             capture_output=True,
             text=True,
             timeout=_WALL_SECONDS,
-            env={"LC_ALL": "C.UTF-8"},
+            env={"LC_ALL": "C.UTF-8", "FREEHOLD_INSTANCE": os.environ.get("FREEHOLD_INSTANCE", "")},
             cwd="/",
             check=False,
         )
