@@ -43,6 +43,11 @@ app.conf.update(
         "resync-data-plane": {"task": "workers.publish_all", "schedule": 15.0, "options": {"expires": 30}},
         "post-ledger": {"task": "workers.post_ledger", "schedule": 60.0, "options": {"expires": 60}},
         "usage-partitions": {"task": "workers.ensure_partitions", "schedule": 3600.0, "options": {"expires": 600}},
+        "purge-idempotency-records": {
+            "task": "workers.purge_idempotency_records",
+            "schedule": 3600.0,
+            "options": {"expires": 600},
+        },
     },
 )
 

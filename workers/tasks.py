@@ -6,6 +6,7 @@ import uuid
 
 from celery import shared_task
 
+from freehold.api.idempotency import records_purge
 from freehold.common import clock
 from freehold.common.logging import get_logger
 from freehold.fleet.models import Cluster
@@ -59,3 +60,9 @@ def post_ledger() -> None:
 def ensure_partitions() -> None:
     """Next months' partitions of UsageEvent."""
     metering.partitions_ensure()
+
+
+@shared_task(name="workers.purge_idempotency_records")
+def purge_idempotency_records() -> None:
+    """Answers kept for Idempotency-Key, once nobody may ask for them again."""
+    records_purge()

@@ -5,6 +5,7 @@ each frame is one chunk, usage is on every frame, and a crash or an abort still 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -91,6 +92,8 @@ class Engine:
             self.hung_up.set()
         finally:
             writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: Received) -> None:
         status = self.script.statuses.pop(0) if self.script.statuses else 200

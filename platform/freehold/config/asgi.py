@@ -50,8 +50,8 @@ def _is_commit(path: str) -> bool:
 
 
 class _Body:
-    """A request's body up to a limit. Beyond it Django is told that the client hung up: it lets go of what it has kept and
-    answers nothing."""
+    """A request's body up to a limit. Beyond it Django is told that the client hung up: it lets go of what it has kept
+    and answers nothing."""
 
     def __init__(self, receive: Receive, limit: int) -> None:
         self._receive = receive

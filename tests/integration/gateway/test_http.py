@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.gateway.test_relay import request
+from tests.integration.gateway.test_relay import hang_up, request
 
 if TYPE_CHECKING:
     from tests.fakes.engine import Engine
@@ -22,7 +22,7 @@ async def exchange(gateway: Process, data: bytes) -> bytes:
     reader, writer = await gateway.connect()
     writer.write(data)
     answer = await asyncio.wait_for(reader.read(), 10)
-    writer.close()
+    await hang_up(writer)
     return answer
 
 
@@ -71,7 +71,7 @@ async def test_a_body_over_the_limit_in_chunks_is_refused(gateway: Process) -> N
     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
     assert head.startswith(b"HTTP/1.1 413 ")
     await sending
-    writer.close()
+    await hang_up(writer)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"[" * 100_000, b'{"model": NaN}', b"\xff"])
@@ -96,7 +96,7 @@ async def test_expect_is_answered_before_the_body(gateway: Process) -> None:
     assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) == b"HTTP/1.1 100 Continue\r\n\r\n"
     writer.write(body)
     assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 200 ")
-    writer.close()
+    await hang_up(writer)
 
 
 async def test_pipelined_requests_are_answered_in_order(gateway: Process, engine: Engine) -> None:

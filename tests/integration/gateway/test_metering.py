@@ -10,7 +10,7 @@ import pytest
 from freehold.wire import names
 from freehold.wire.publish import Publisher
 from tests.integration.gateway.conftest import Process, publish, sha256, until
-from tests.integration.gateway.test_relay import open_stream
+from tests.integration.gateway.test_relay import hang_up, open_stream
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,7 @@ async def test_kill_9_in_a_stream_and_a_restart_give_exactly_one_record(
         while received.count(b"data: ") < 8:
             received += await reader.read(65536)
         await first.kill()
-        writer.close()
+        await hang_up(writer)
     assert own_usage.records() == []
 
     async with Process(state, redis_url) as second:
@@ -140,7 +140,7 @@ async def test_sigterm_lets_streams_end(gateway: Process, engine: Engine, usage:
     engine.release.set()
     received = await reader.read()
     assert b"[DONE]" in received
-    writer.close()
+    await hang_up(writer)
     assert await stopping == 0
     assert (await usage.one()).outcome == "ok"
 
@@ -156,7 +156,7 @@ async def test_sigterm_cuts_what_does_not_end_with_an_error_frame(
     received = await reader.read()
     assert b'"error"' in received
     assert b"[DONE]" not in received
-    writer.close()
+    await hang_up(writer)
     assert (await usage.one()).completion_tokens == 2
 
 
