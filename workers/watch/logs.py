@@ -34,15 +34,21 @@ class LogTails:
         try:
             self._runtime = self._runtime or runtime_of("local")
             wanted = set(logs.wanted(connection.client()))
-            for key in [key for key in self._told if key[0] not in wanted]:
-                del self._told[key]
+            for endpoint in {endpoint for endpoint, _ in self._told} - wanted:
+                self._forget(endpoint)
             if wanted:
                 observed = self._runtime.observe()
                 for endpoint in wanted:
+                    if not logs.keep(connection.client(), endpoint):
+                        self._forget(endpoint)
                     for replica in observed.of(endpoint):
                         self._tell(self._runtime, endpoint, replica.id)
         except (RuntimeUnavailable, redis.RedisError) as error:
             log.warning("log_tail_interrupted", error=str(error))
+
+    def _forget(self, endpoint: str) -> None:
+        for key in [key for key in self._told if key[0] == endpoint]:
+            del self._told[key]
 
     def _tell(self, runtime: Runtime, endpoint: str, replica: str) -> None:
         lines = [line[:LINE_CHARACTERS] for line in runtime.log_tail(endpoint, replica, lines=TAIL_LINES)]

@@ -74,7 +74,7 @@ class Layout:
 
     def create(self) -> None:
         """Makes the folders. `home` and `data` let others pass through; what is secret in them is closed by itself."""
-        for folder in (self.home, self.data, self.logs):
+        for folder in (self.home, self.data, self.logs, self.data / "static"):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o755)
         private(self.run)

@@ -42,6 +42,11 @@ def append(client: redis.Redis, endpoint: str, replica: str, lines: list[str]) -
     pipeline.execute()
 
 
+def keep(client: redis.Redis, endpoint: str) -> bool:
+    """Keeps what was handed over while somebody looks. False where nothing is there any more: tell it all again."""
+    return bool(client.expire(names.log_lines(endpoint), KEPT_SECONDS))
+
+
 def read(client: redis.Redis, endpoint: str, *, after: str | None = None, count: int = 200) -> list[LogLine]:
     """The newest `count` lines, or those after a position; oldest first."""
     key = names.log_lines(endpoint)
