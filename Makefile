@@ -8,7 +8,7 @@ ONEBOX := PYTHONPATH=platform:. $(VENV)/python -m freehold.onebox
 # Enough for settings to load; nothing is connected to.
 DUMMY := SECRET_KEY=lint-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJKLMNOPQRSTUVWXYZ \
 	FREEHOLD_ENCRYPTION_KEYS=MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE= \
-	DATABASE_URL=postgresql://lint@127.0.0.1:1/lint REDIS_URL=redis://127.0.0.1:1/0 ALLOWED_HOSTS=freehold.example \
+	DATABASE_URL=postgresql://lint@127.0.0.1:1/lint DATABASE_POOL_SIZE=0 REDIS_URL=redis://127.0.0.1:1/0 ALLOWED_HOSTS=freehold.example \
 	FREEHOLD_PUBLIC_URL=https://freehold.example FREEHOLD_GATEWAY_URL=https://api.freehold.example
 
 .PHONY: help up down clean test lint bench soak

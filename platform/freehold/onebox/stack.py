@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import shutil
 import subprocess
 import sys
 import time
@@ -71,8 +70,6 @@ class Stack:
         redis = EmbeddedRedis(self.layout.redis, port=ports.REDIS, password=credentials.redis)
         postgres.initialise()
         redis.initialise()
-        # Every engine was ended by us. The local runtime would take what it finds there for crashes, and back off.
-        shutil.rmtree(self.layout.data / "replicas", ignore_errors=True)
         supervisor = self.supervisor
         supervisor.launch(programs(self.layout, postgres=postgres.command(), redis=redis.command()), variables)
         supervisor.begin("postgres")

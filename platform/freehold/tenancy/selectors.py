@@ -14,15 +14,15 @@ from freehold.db.rls import system_scope
 from freehold.tenancy.actors import Actor
 from freehold.tenancy.choices import ActorKind, Role
 from freehold.tenancy.models import ApiKey, Membership, Tenant, User
-from freehold.tenancy.services import SECRET_PREFIX
+from freehold.tenancy.services import KEY_PREFIX
 
 _USED_RESOLUTION = timedelta(minutes=5)
 
 
 def api_key_authenticate(*, secret: str) -> tuple[Actor, Tenant]:
     """Who a secret is. Raises NotAuthenticated (wrong, revoked, expired), PermissionDenied (tenant suspended)."""
-    if not secret.startswith(SECRET_PREFIX):
-        raise NotAuthenticated(f"That is not a Freehold API key: keys begin with {SECRET_PREFIX!r}.")
+    if not secret.startswith(KEY_PREFIX):
+        raise NotAuthenticated(f"That is not a Freehold API key: keys begin with {KEY_PREFIX!r}.")
     moment = clock.now()
     with system_scope("the tenant of a key is known only once the key is found"):
         key = (

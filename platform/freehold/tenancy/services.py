@@ -23,13 +23,37 @@ from freehold.tenancy.choices import ActorKind, Role
 from freehold.tenancy.models import ApiKey, Membership, Tenant, User
 from freehold.tenancy.permissions import ALLOWED, Operation, require
 
-SECRET_PREFIX = "fh_"
+KEY_PREFIX = "fh_"
 
 # First path segments of the web origin, which hub addresses (`/<tenant>/<model>/…`) share, and names that would
 # mislead.
 RESERVED_SLUGS = frozenset(
-    "accounts admin api assets blobs catalog console datasets docs favicon.ico freehold health healthz hub login logout "
-    "models operator readyz resolve settings spaces static system".split()
+    {
+        "accounts",
+        "admin",
+        "api",
+        "assets",
+        "blobs",
+        "catalog",
+        "console",
+        "datasets",
+        "docs",
+        "favicon.ico",
+        "freehold",
+        "health",
+        "healthz",
+        "hub",
+        "login",
+        "logout",
+        "models",
+        "operator",
+        "readyz",
+        "resolve",
+        "settings",
+        "spaces",
+        "static",
+        "system",
+    }
 )
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 
@@ -138,14 +162,14 @@ def api_key_create(
         raise InvalidInput("The expiry lies in the past.", field="expires_at")
     if actor.kind is not ActorKind.SYSTEM and (actor.role is None or not ALLOWED[role] <= ALLOWED[actor.role]):
         raise PermissionDenied(f"A key with the role {role.value} could do more than you can.", field="role")
-    secret = SECRET_PREFIX + secrets.token_urlsafe(30)
+    secret = KEY_PREFIX + secrets.token_urlsafe(30)
     with tenant_scope(tenant_id):
         key = ApiKey.objects.create(
             tenant_id=tenant_id,
             name=name.strip(),
             role=role.value,
             secret_sha256=hashlib.sha256(secret.encode()).hexdigest(),
-            hint=secret[: len(SECRET_PREFIX) + 6],
+            hint=secret[: len(KEY_PREFIX) + 6],
             models_allowed=None if models_allowed is None else list(models_allowed),
             created_by=actor.id,
             expires_at=expires_at,

@@ -214,6 +214,19 @@ def test_an_engine_dies_with_its_shim(runtime: LocalRuntime, settings: LocalSett
     assert process.group_members(content["shim_pid"]) == []
 
 
+def test_an_engine_that_was_shut_down_with_the_machine_is_no_failure(
+    runtime: LocalRuntime, settings: LocalSettings
+) -> None:
+    create(runtime, warm(settings))
+    ready = until(runtime, in_state(ReplicaState.READY))
+    content = state.read(folder_of(settings, ready), state.STATE)
+    assert content is not None
+    process.signal_group(content["shim_pid"], signal.SIGTERM)
+    exited = until(runtime, in_state(ReplicaState.EXITED))
+    assert exited.exit is not None
+    assert exited.exit.wanted
+
+
 def test_a_replica_can_be_ended_while_it_is_starting(runtime: LocalRuntime, settings: LocalSettings) -> None:
     create(runtime, warm(settings, never=True))
     starting = until(runtime, in_state(ReplicaState.STARTING))

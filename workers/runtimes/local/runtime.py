@@ -337,6 +337,8 @@ def _lost(folder: Path, request: dict[str, Any], content: dict[str, Any] | None)
 
 def _exited(folder: Path, request: dict[str, Any], ended: dict[str, Any]) -> ObservedReplica:
     stop = state.read(folder, state.STOP)
+    # Ended gracefully, though not by us: the installation was shut down, which is no failure of the engine.
+    shut_down = stop is None and ended["reason"] == "Stopped"
     forced = stop is not None and not stop["wanted"]
     return _replica(
         folder,
@@ -350,7 +352,7 @@ def _exited(folder: Path, request: dict[str, Any], ended: dict[str, Any]) -> Obs
             message=str(ended["message"]),
             code=ended["code"],
             log_tail=tuple(ended["log_tail"]),
-            wanted=stop is not None and bool(stop["wanted"]),
+            wanted=shut_down or (stop is not None and bool(stop["wanted"])),
         ),
     )
 

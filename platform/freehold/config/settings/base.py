@@ -20,8 +20,9 @@ def database(url: str, *, pooled: bool) -> dict[str, Any]:
             f"A database URL must be postgresql://user:password@host:port/name, not {parts.scheme}://…"
         )
     options: dict[str, Any] = {"application_name": "freehold"}
-    if pooled:
-        options["pool"] = {"min_size": 0, "max_size": env.integer("DATABASE_POOL_SIZE", 10), "timeout": 10}
+    size = env.integer("DATABASE_POOL_SIZE", 10) if pooled else 0
+    if size:
+        options["pool"] = {"min_size": 0, "max_size": size, "timeout": 10}
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": parts.path.lstrip("/"),
