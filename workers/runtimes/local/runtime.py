@@ -60,7 +60,7 @@ class LocalSettings:
     instance: str = ""
     first_port: int = ports.ENGINE_FIRST
     port_count: int = ports.ENGINE_COUNT
-    extra_arguments: tuple[str, ...] = ("--enforce-eager",)
+    extra_arguments: tuple[str, ...] = ("--enforce-eager", "--distributed-executor-backend", "uni")
     engine_environment: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -125,6 +125,8 @@ class LocalRuntime:
                 self._stop(folder, cause=action.cause)
             case Verb.FORGET:
                 shutil.rmtree(folder, ignore_errors=True)
+                if not any(folder.parent.glob("rpl_*")):
+                    shutil.rmtree(folder.parent, ignore_errors=True)
             case _:
                 raise ValueError(f"{action.verb} is not a step")
 
@@ -189,6 +191,7 @@ class LocalRuntime:
         environment = {
             "PATH": f"{self._settings.engine_python.parent}:/usr/bin:/bin",
             "HOME": home,
+            "VLLM_CACHE_ROOT": str(folder.parent / state.CACHE),
             "TMPDIR": home,
             "USER": "engine",
             "LOGNAME": "engine",

@@ -29,6 +29,8 @@ DRAIN_SECONDS = 1.0
 TOLD_LINES = 40
 SEARCHED_LINES = 400
 PR_SET_PDEATHSIG = 1
+IDLE_SECONDS = 5.0
+WATCHED = {signal.SIGTERM, signal.SIGCHLD}
 FETCH_REASONS = {
     3: "FetchUnauthorized",
     4: "WeightsNotFound",
@@ -52,14 +54,12 @@ class Shim:
 
     def run(self) -> None:
         """Writes exit.json in every case but SIGKILL; then the runtime finds the folder without a process."""
-        signal.signal(signal.SIGTERM, self._on_term)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, _noticed)  # one that is ignored is not delivered to sigtimedwait either
+        signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)  # taken by sigtimedwait, not by a handler
         self._record("fetching", detail="The weights are being fetched.")
         if self._fetch():
             self._serve()
-
-    def _on_term(self, _number: int, _frame: FrameType | None) -> None:
-        self.asked_to_end = True
 
     def _record(self, phase: str, *, engine: int = 0, detail: str = "") -> None:
         own = os.getpid()
@@ -91,7 +91,7 @@ class Shim:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - single-threaded here
+                preexec_fn=_in_child,  # noqa: PLW1509 - single-threaded here
             )
         code = self._wait(self.child, grace=5.0)
         if self.asked_to_end:
@@ -107,11 +107,13 @@ class Shim:
 
     def _serve(self) -> None:
         request = self.request
-        home = self.folder / "home"
-        home.mkdir(mode=0o700, exist_ok=True)
+        home, cache = self.folder / "home", self.folder.parent / state.CACHE
         identity: dict[str, object] = {}
+        for folder in (home, cache):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            if request.uid is not None:
+                os.chown(folder, request.uid, request.uid)
         if request.uid is not None:
-            os.chown(home, request.uid, request.uid)
             identity = {"user": request.uid, "group": request.uid, "extra_groups": []}
         try:
             with (self.folder / state.LOG).open("ab") as log:
@@ -123,7 +125,7 @@ class Shim:
                     stdout=log,
                     stderr=log,
                     umask=0o077,
-                    preexec_fn=_die_with_parent,  # noqa: PLW1509 - single-threaded here
+                    preexec_fn=_in_child,  # noqa: PLW1509 - single-threaded here
                     **identity,
                 )
         except OSError as error:
@@ -145,10 +147,11 @@ class Shim:
         told_at = None
         asked_at = None
         while True:
-            try:
-                return child.wait(timeout=0.1)
-            except subprocess.TimeoutExpired:
-                now = time.monotonic()
+            code = child.poll()
+            if code is not None:
+                self.asked_to_end |= signal.SIGTERM in signal.sigpending()  # both were told at once, and it was faster
+                return code
+            now = time.monotonic()
             if self.asked_to_end and asked_at is None:
                 asked_at = now
             if asked_at is not None and told_at is None and now - asked_at >= DRAIN_SECONDS:
@@ -157,6 +160,10 @@ class Shim:
             if told_at is not None and now - told_at > grace:
                 self._end_group()
                 child.kill()
+            # Sleeps until something happens: a signal, or, once asked to end, a moment's passing.
+            received = signal.sigtimedwait(WATCHED, IDLE_SECONDS if asked_at is None else 0.1)
+            if received is not None and received.si_signo == signal.SIGTERM:
+                self.asked_to_end = True
 
     def _end_group(self) -> None:
         """Ends whatever of our own process group the engine left behind (its worker processes)."""
@@ -176,9 +183,15 @@ class Shim:
         )
 
 
-def _die_with_parent() -> None:
-    """In the child: SIGKILL when the shim is gone (Linux prctl(2)); survives exec, and setuid is done before."""
+def _in_child() -> None:
+    """In the child, after its user was set: SIGKILL when the shim is gone (prctl(2); survives exec), signals as
+    usual."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
+
+
+def _noticed(_number: int, _frame: FrameType | None) -> None:
+    """Never called: SIGCHLD is blocked."""
 
 
 def _how(code: int) -> str:

@@ -1,5 +1,7 @@
 """The files in a replica's folder. Standard library only: the shim reads and writes them too.
 
+    <root>/<endpoint>/cache/   what vLLM remembers of a model's class: halves the next start. Of one endpoint, so that
+    no                            tenant's engine reads what another's wrote
     <root>/<endpoint>/<replica>/
         request.json   written once, before the shim starts: what was asked
         state.json     written by the shim: what runs (pids with start times)
@@ -22,6 +24,7 @@ from typing import Any
 
 REQUEST, STATE, READY, STOP, EXIT = "request.json", "state.json", "ready.json", "stop.json", "exit.json"
 LOG = "engine.log"
+CACHE = "cache"
 
 
 @dataclass(frozen=True)
