@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def _make(*arguments: str) -> None:
-    subprocess.run(["make", "--no-print-directory", *arguments], cwd=ROOT, check=True)
+    subprocess.run(["make", "--no-print-directory", *arguments], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
 def _answers(url: str) -> bool:

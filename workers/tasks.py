@@ -23,8 +23,9 @@ log = get_logger(__name__)
 
 @shared_task(name=hints.RECONCILE)
 def reconcile(cluster_id: str) -> None:
-    """Looks at the due endpoints of one cluster."""
-    cluster = Cluster.objects.filter(pk=uuid.UUID(cluster_id), enabled=True).first()
+    """Looks at the due endpoints of one cluster. A disabled one too: nothing new is placed there, what runs is kept
+    up."""
+    cluster = Cluster.objects.filter(pk=uuid.UUID(cluster_id)).first()
     if cluster is not None:
         reconcile_cluster(cluster.pk, runtime_of(cluster.runtime))
 

@@ -66,7 +66,7 @@ class Onebox:
     @property
     def data(self) -> Path:
         """FREEHOLD_DATA."""
-        return Layout.of(self.home).data
+        return self.home / "data"
 
     @staticmethod
     def read_json(path: Path) -> dict[str, Any]:

@@ -33,7 +33,9 @@ def replicas(onebox: Onebox, endpoint: str) -> list[dict[str, Any]]:
     return [onebox.read_json(folder / "state.json") | {"folder": folder} for folder in folders]
 
 
-def test_vllms_own_error_reaches_the_customer_within_ten_seconds_of_its_exit(onebox: Onebox, api: httpx.Client) -> None:
+def test_vllms_own_error_reaches_the_customer_within_ten_seconds_of_its_exit(
+    onebox: Onebox, api: httpx.Client, client: openai.OpenAI
+) -> None:
     """Eight million tokens of context fit no KV cache of 1 GiB, and the model does not have them."""
     model = endpoint_of(api, chat_of(onebox))["model"]
     made = api.post("/endpoints", json={"name": "too-long", "model": model, "arguments": {"max_model_len": 8_000_000}})
@@ -50,9 +52,7 @@ def test_vllms_own_error_reaches_the_customer_within_ten_seconds_of_its_exit(one
     assert "max_model_len" in told["message"]
     assert "Error: " in told["message"]
     with pytest.raises(openai.APIStatusError) as caught:
-        openai.OpenAI(
-            base_url=f"{onebox.facts['gateway_url']}/v1", api_key=onebox.facts["api_key"], max_retries=0
-        ).chat.completions.create(model="demo/too-long", messages=ASK)
+        client.chat.completions.create(model="demo/too-long", messages=ASK)
     assert caught.value.status_code == 503, "a known model is never a 404"
     assert api.delete(f"/endpoints/{endpoint}").status_code == 202
     until(lambda: api.get(f"/endpoints/{endpoint}").status_code, lambda status: status == 404, seconds=90)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anthropic
@@ -19,15 +19,21 @@ pytestmark = pytest.mark.engine
 ASK: list[Any] = [{"role": "user", "content": "Who owns the place where you live?"}]
 
 
-@pytest.fixture
-def client(onebox: Onebox) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{onebox.facts['gateway_url']}/v1", api_key=onebox.facts["api_key"], max_retries=0)
+def openai_client(onebox: Onebox, key: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{onebox.facts['gateway_url']}/v1", api_key=key, max_retries=0)
 
 
 @pytest.fixture
-def api(onebox: Onebox) -> httpx.Client:
+def client(onebox: Onebox) -> Iterator[openai.OpenAI]:
+    with openai_client(onebox, onebox.facts["api_key"]) as client:
+        yield client
+
+
+@pytest.fixture
+def api(onebox: Onebox) -> Iterator[httpx.Client]:
     headers = {"Authorization": f"Bearer {onebox.facts['api_key']}"}
-    return httpx.Client(base_url=onebox.facts["api_url"], headers=headers, timeout=30)
+    with httpx.Client(base_url=onebox.facts["api_url"], headers=headers, timeout=30) as client:
+        yield client
 
 
 def chat_of(onebox: Onebox) -> str:
@@ -128,28 +134,29 @@ def test_what_is_billed_is_what_was_answered_and_what_the_engine_counted(
 def test_responses_and_anthropic_messages_are_answered(onebox: Onebox, client: openai.OpenAI) -> None:
     response = client.responses.create(model=chat_of(onebox), input="Hello", max_output_tokens=16)
     assert response.model == chat_of(onebox)
-    claude = anthropic.Anthropic(base_url=onebox.facts["gateway_url"], api_key=onebox.facts["api_key"], max_retries=0)
-    message = claude.messages.create(model=chat_of(onebox), max_tokens=8, messages=ASK)
-    assert message.usage.output_tokens == 8
-    with claude.messages.stream(model=chat_of(onebox), max_tokens=8, messages=ASK) as stream:
-        assert stream.get_final_message().usage.output_tokens == 8
+    origin, key = onebox.facts["gateway_url"], onebox.facts["api_key"]
+    with anthropic.Anthropic(base_url=origin, api_key=key, max_retries=0) as claude:
+        message = claude.messages.create(model=chat_of(onebox), max_tokens=8, messages=ASK)
+        assert message.usage.output_tokens == 8
+        with claude.messages.stream(model=chat_of(onebox), max_tokens=8, messages=ASK) as stream:
+            assert stream.get_final_message().usage.output_tokens == 8
 
 
 def test_a_revoked_key_stops_working_within_five_seconds(onebox: Onebox, api: httpx.Client) -> None:
     made = api.post("/api-keys", json={"name": "short-lived", "role": "inference"}).raise_for_status().json()
-    client = openai.OpenAI(base_url=f"{onebox.facts['gateway_url']}/v1", api_key=made["secret"], max_retries=0)
+    with openai_client(onebox, made["secret"]) as client:
 
-    def answered() -> str:
-        try:
-            client.models.list()
-        except openai.AuthenticationError as error:
-            return str(error.code)
-        return "models"
+        def answered() -> str:
+            try:
+                client.models.list()
+            except openai.AuthenticationError as error:
+                return str(error.code)
+            return "models"
 
-    until(answered, lambda seen: seen == "models", seconds=5)
-    assert api.get("/models", headers={"Authorization": f"Bearer {made['secret']}"}).status_code == 403
-    api.delete(f"/api-keys/{made['id']}").raise_for_status()
-    until(answered, lambda seen: seen == "invalid_api_key", seconds=5)
+        until(answered, lambda seen: seen == "models", seconds=5)
+        assert api.get("/models", headers={"Authorization": f"Bearer {made['secret']}"}).status_code == 403
+        api.delete(f"/api-keys/{made['id']}").raise_for_status()
+        until(answered, lambda seen: seen == "invalid_api_key", seconds=5)
 
 
 def test_an_unknown_model_is_404_in_openais_shape(client: openai.OpenAI) -> None:

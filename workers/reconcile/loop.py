@@ -17,7 +17,7 @@ from freehold.metering.services import replica_interval_record
 from freehold.registry.services import fetch_token_create
 from freehold.serving.choices import Phase
 from freehold.serving.errors import StaleLock
-from freehold.serving.services import Claim, endpoint_status_record, endpoints_claim
+from freehold.serving.services import Claim, endpoint_release, endpoint_status_record, endpoints_claim
 from workers.manifests.spec import FlavorSpec, WeightsRef, WorkloadSpec
 from workers.reconcile import status
 from workers.reconcile.plan import plan
@@ -25,6 +25,7 @@ from workers.runtimes.base import Action, Observed, Runtime, RuntimeUnavailable,
 
 log = get_logger(__name__)
 
+FAILED_PAUSE_SECONDS = 15.0
 # A claim that is about to expire is not acted upon: another worker may hold the endpoint before we are done.
 _LEASE_MARGIN = timedelta(seconds=15)
 
@@ -36,6 +37,7 @@ class Pass:
     claimed: int = 0
     steps: int = 0
     stale: int = 0
+    failed: int = 0
     unreachable: bool = False
 
 
@@ -45,7 +47,7 @@ def reconcile_cluster(cluster_id: uuid.UUID, runtime: Runtime, *, limit: int = 5
     if not claims:
         return Pass()
     started = time.monotonic()
-    steps = stale = 0
+    steps = stale = failed = 0
     try:
         observed = runtime.observe()
     except RuntimeUnavailable as error:
@@ -58,10 +60,14 @@ def reconcile_cluster(cluster_id: uuid.UUID, runtime: Runtime, *, limit: int = 5
         except StaleLock:
             stale += 1
             log.info("claim_lost", endpoint=claim.endpoint.public_id)
+        except Exception:  # whatever is wrong with one endpoint must not hold up the others of its cluster
+            failed += 1
+            log.exception("reconcile_failed", endpoint=claim.endpoint.public_id)
+            endpoint_release(claim=claim, pause_seconds=FAILED_PAUSE_SECONDS)
     milliseconds = round((time.monotonic() - started) * 1000)
     if steps or stale:
         log.info("reconciled", claimed=len(claims), steps=steps, stale=stale, milliseconds=milliseconds)
-    return Pass(claimed=len(claims), steps=steps, stale=stale)
+    return Pass(claimed=len(claims), steps=steps, stale=stale, failed=failed)
 
 
 def _reconcile(claim: Claim, observed: Observed, runtime: Runtime) -> int:

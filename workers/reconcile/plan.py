@@ -40,7 +40,7 @@ def plan(desired: WorkloadSpec, observed: Sequence[ObservedReplica], now: dateti
     """`desired.replicas` is 0 for an endpoint that is stopped or being deleted."""
     actions: list[Action] = []
     live, overdue = _overdue([replica for replica in observed if replica.state in LIVE], now)
-    actions += overdue
+    actions += [_delete(replica, reason, cause) for replica, reason, cause in overdue]
     exited = sorted(
         (replica for replica in observed if replica.state is ReplicaState.EXITED), key=lambda replica: replica.since
     )
@@ -61,7 +61,9 @@ def plan(desired: WorkloadSpec, observed: Sequence[ObservedReplica], now: dateti
     missing = desired.replicas - len(kept)
     next_at: datetime | None = None
     if missing > 0:
-        failures, due = _backoff(exited, overdue, now)
+        failed = [replica for replica, _, _ in overdue]
+        failed += [r for r in observed if r.state is ReplicaState.STOPPING and not r.stop_wanted]
+        failures, due = _backoff(exited, failed, now)
         if due > now:
             next_at = due
             actions.append(
@@ -76,24 +78,30 @@ def plan(desired: WorkloadSpec, observed: Sequence[ObservedReplica], now: dateti
     return Plan(tuple(actions), next_at)
 
 
-def _overdue(live: list[ObservedReplica], now: datetime) -> tuple[list[ObservedReplica], list[Action]]:
-    """Replicas that take too long to become ready, or to become healthy again, are ended and count as failed."""
-    within, actions = [], []
+def _overdue(
+    live: list[ObservedReplica], now: datetime
+) -> tuple[list[ObservedReplica], list[tuple[ObservedReplica, str, str]]]:
+    """Replicas that take too long to become ready, or to become healthy again, with reason and cause: they are ended
+    and count as failed."""
+    within, overdue = [], []
     for replica in live:
         if replica.state is ReplicaState.STARTING and now - replica.since > READY_DEADLINE:
-            actions.append(_delete(replica, f"not ready after {READY_DEADLINE}", "ReadinessDeadlineExceeded"))
+            overdue.append((replica, f"not ready after {READY_DEADLINE}", "ReadinessDeadlineExceeded"))
         elif replica.state is ReplicaState.UNHEALTHY and now - replica.since > UNHEALTHY_DEADLINE:
-            actions.append(_delete(replica, f"has not answered for {UNHEALTHY_DEADLINE}", "Unresponsive"))
+            overdue.append((replica, f"has not answered for {UNHEALTHY_DEADLINE}", "Unresponsive"))
         else:
             within.append(replica)
-    return within, actions
+    return within, overdue
 
 
-def _backoff(exited: Sequence[ObservedReplica], overdue: Sequence[Action], now: datetime) -> tuple[int, datetime]:
-    """(failures in a row so far, when the next start is due)."""
+def _backoff(
+    exited: Sequence[ObservedReplica], failed: Sequence[ObservedReplica], now: datetime
+) -> tuple[int, datetime]:
+    """(failures in a row so far, when the next start is due). `failed` have not ended yet: nothing starts beside
+    them."""
     unwanted = [replica for replica in exited if replica.exit is not None and not replica.exit.wanted]
-    if overdue:
-        failures = max((replica.failures for replica in unwanted), default=0) + 1
+    if failed:
+        failures = max(replica.failures for replica in failed) + 1
         return failures, now + _delay(failures)
     if not unwanted:
         return 0, now

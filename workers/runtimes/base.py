@@ -53,6 +53,7 @@ class ObservedReplica:
     Attributes:
         failures: unwanted exits in a row that led to this start; the first start has 0.
         ready_at: when it first answered; None before.
+        stop_wanted: of one that is stopping: its owner wanted that; otherwise it counts as failed.
     """
 
     id: str
@@ -67,6 +68,7 @@ class ObservedReplica:
     ready_at: datetime | None = None
     exit: Exit | None = None
     detail: str = ""
+    stop_wanted: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+LOOPBACK = "127.0.0.1"  # what is never public: databases, engines, the gateway's private port
 HOST = os.environ.get("FREEHOLD_HOST", "127.0.0.1")
 OFFSET = int(os.environ.get("FREEHOLD_PORT_OFFSET", "0"))
 

@@ -86,13 +86,12 @@ def _large(value: dict[str, Any], tenant_id: uuid.UUID) -> trees.Add:
 
 
 def _content(value: dict[str, Any]) -> bytes:
-    content = text_of(value, "content")
-    if text_of(value, "encoding", "utf-8") != "base64":
-        return content.encode()
+    content = value.get("content", "")
+    encoding = text_of(value, "encoding", "utf-8")
     try:
-        return base64.b64decode(content, validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidInput(f"The content of {text_of(value, 'path')!r} is not base64.") from None
+        return base64.b64decode(content, validate=True) if encoding == "base64" else str(content).encode()
+    except (binascii.Error, ValueError, TypeError):
+        raise InvalidInput(f"The content of {text_of(value, 'path')!r} is not {encoding}.") from None
 
 
 def _lines(http: HttpRequest) -> Iterator[tuple[str, dict[str, Any]]]:

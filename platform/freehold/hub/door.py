@@ -14,6 +14,7 @@ from freehold.hub import commits, reads, refs, repos, resolve, uploads
 from freehold.hub.errors import HubError, response_of
 from freehold.hub.identity import caller_of
 from freehold.hub.requests import HubRequest
+from freehold.registry.names import is_holdable
 
 View = Callable[[HubRequest], HttpResponse]
 
@@ -62,6 +63,8 @@ def door(request: HttpRequest) -> HttpResponse:
 
 def _route(request: HttpRequest) -> tuple[View, dict[str, str]]:
     path, known = _raw_path(request), False
+    if not is_holdable(unquote(path)):
+        raise HubError(404, "There is no such address on this hub.")
     for methods, pattern, view in _ROUTES:
         found = pattern.fullmatch(path)
         if found is None:

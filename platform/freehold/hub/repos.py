@@ -10,6 +10,7 @@ from freehold.hub.errors import REPO_NOT_FOUND, HubError
 from freehold.hub.identity import actor_of, model_of
 from freehold.hub.requests import HubRequest, text_of
 from freehold.registry import selectors, services
+from freehold.registry.names import check_text
 from freehold.tenancy.permissions import Operation, allows, require
 
 _LISTED = 1000
@@ -69,7 +70,7 @@ def listing(request: HubRequest) -> HttpResponse:
     """The tenant's models, newest first: `HfApi.list_models`, with its filters `author` and `search`."""
     actor, tenant_id = actor_of(request.caller)
     require(actor, Operation.MODEL_READ, tenant_id=tenant_id)
-    author, search = request.http.GET.get("author"), request.http.GET.get("search", "")
+    author, search = request.http.GET.get("author"), check_text(request.http.GET.get("search", ""), field="search")
     with tenant_scope(tenant_id):
         models = list(selectors.model_list(tenant_id=tenant_id).filter(name__icontains=search)[:_LISTED])
     return JsonResponse(

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 
 from freehold.common.errors import InvalidInput
 from freehold.hub.errors import HubError
+from freehold.registry.names import check_text
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -67,13 +68,13 @@ class HubRequest:
 
 
 def text_of(document: dict[str, Any], name: str, default: str = "") -> str:
-    """A text field of a JSON body. Raises InvalidInput for anything else."""
+    """A text field of a JSON body. Raises InvalidInput for anything else, and for text that no database holds."""
     value = document.get(name)
     if value is None:
         return default
     if not isinstance(value, str):
         raise InvalidInput(f"{name} must be text.", field=name)
-    return value
+    return check_text(value, field=name)
 
 
 def list_of(document: dict[str, Any], name: str, *, most: int) -> list[Any]:

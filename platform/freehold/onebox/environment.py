@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from typing import TYPE_CHECKING
 
@@ -54,10 +55,18 @@ def environment(
     return {**kept, **values}
 
 
+def engine_digest() -> str:
+    """What endpoints on this machine pin: the digest of the engine's lock file."""
+    return "sha256:" + hashlib.sha256((ROOT / "requirements" / "engine.lock").read_bytes()).hexdigest()
+
+
 def engine_variables() -> dict[str, str]:
     """How the local runtime starts an engine. Where none is installed its starts fail, and the endpoint says so."""
     folder = engine_folder()
-    variables = {"FREEHOLD_ENGINE_PYTHON": str(folder / "bin" / "python")}
+    variables = {
+        "FREEHOLD_ENGINE_PYTHON": str(folder / "bin" / "python"),
+        "FREEHOLD_ENGINE_DIGEST": engine_digest(),
+    }
     if path := library_path(folder):
         variables["FREEHOLD_ENGINE_LD_LIBRARY_PATH"] = path
     if drops_privileges():

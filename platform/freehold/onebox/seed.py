@@ -6,7 +6,6 @@ All of it goes through services, as an operator's own doing would. Prints one JS
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from dataclasses import asdict, dataclass
@@ -37,7 +36,8 @@ from freehold.fleet.services import (  # noqa: E402
 )
 from freehold.onebox.credentials import Credentials  # noqa: E402
 from freehold.onebox.demo import ADMIN_EMAIL, CLUSTER, FLAVOR, OPERATOR_EMAIL, REGION, TENANT  # noqa: E402
-from freehold.onebox.layout import ROOT, Layout  # noqa: E402
+from freehold.onebox.environment import engine_digest  # noqa: E402
+from freehold.onebox.layout import Layout  # noqa: E402
 from freehold.tenancy.actors import system  # noqa: E402
 from freehold.tenancy.choices import Role  # noqa: E402
 from freehold.tenancy.models import Tenant, User  # noqa: E402
@@ -99,7 +99,7 @@ def _membership(tenant: Tenant, admin: User) -> None:
 
 
 def _fleet() -> None:
-    digest = "sha256:" + hashlib.sha256((ROOT / "requirements" / "engine.lock").read_bytes()).hexdigest()
+    digest = engine_digest()
     with system_scope("the fleet is the operator's"):
         region = Region.objects.filter(name=REGION).first()
         cluster = Cluster.objects.filter(name=CLUSTER).first()

@@ -9,6 +9,7 @@ from freehold.common.errors import InvalidInput
 _REPO = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 _REF = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._/-]{0,198}[A-Za-z0-9_])?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_UNHOLDABLE = re.compile("[\0\ud800-\udfff]")  # PostgreSQL holds neither NUL nor half a surrogate pair
 
 DEFAULT_BRANCH = "main"
 
@@ -32,6 +33,18 @@ def check_ref_name(name: str) -> str:
             field="ref",
         )
     return name
+
+
+def is_holdable(text: str) -> bool:
+    """Whether the database can hold `text`, or be asked for it."""
+    return _UNHOLDABLE.search(text) is None
+
+
+def check_text(text: str, *, field: str) -> str:
+    """The text. Raises InvalidInput where the database cannot hold it."""
+    if not is_holdable(text):
+        raise InvalidInput(f"{field} holds a NUL or half a surrogate pair. Take it out.", field=field)
+    return text
 
 
 def is_commit_id(text: str) -> bool:

@@ -33,8 +33,10 @@ def model_get(*, tenant_id: uuid.UUID, public_id: str) -> ModelRepo:
 
 def model_find(*, tenant_id: uuid.UUID, name: str) -> ModelRepo:
     """A model by its name within the tenant, with its tenant. Raises NotFound."""
-    with tenant_scope(tenant_id):
-        repo = model_list(tenant_id=tenant_id).filter(name=name).first()
+    repo = None
+    if names.is_holdable(name):
+        with tenant_scope(tenant_id):
+            repo = model_list(tenant_id=tenant_id).filter(name=name).first()
     if repo is None:
         raise NotFound(f"There is no model named {name!r}. Look at the list of your models, or create it first.")
     return repo
@@ -74,18 +76,23 @@ def revision_resolve(*, tenant_id: uuid.UUID, repo: str, revision: str = names.D
 
 def revision_of(*, model: ModelRepo, revision: str) -> Revision:
     """As revision_resolve, for a model already at hand."""
-    with tenant_scope(model.tenant_id):
-        candidates = Revision.objects.select_related("repo__tenant", "parent").filter(repo_id=model.pk)
-        if names.is_commit_id(revision):
-            found = candidates.filter(commit_id=revision).first()
-        else:
-            name = revision.removeprefix("refs/heads/").removeprefix("refs/tags/")
-            refs = {ref.kind: ref.revision_id for ref in Ref.objects.filter(repo_id=model.pk, name=name)}
-            key = refs.get(RefKind.BRANCH.value, refs.get(RefKind.TAG.value))
-            found = None if key is None else candidates.filter(pk=key).first()
+    found = None
+    if names.is_holdable(revision):
+        found = _named(model, revision)
     if found is None:
         raise NotFound(f"The model {model.name!r} has no branch, tag or commit {revision[:200]!r}.")
     return found
+
+
+def _named(model: ModelRepo, revision: str) -> Revision | None:
+    with tenant_scope(model.tenant_id):
+        candidates = Revision.objects.select_related("repo__tenant", "parent").filter(repo_id=model.pk)
+        if names.is_commit_id(revision):
+            return candidates.filter(commit_id=revision).first()
+        name = revision.removeprefix("refs/heads/").removeprefix("refs/tags/")
+        refs = {ref.kind: ref.revision_id for ref in Ref.objects.filter(repo_id=model.pk, name=name)}
+        key = refs.get(RefKind.BRANCH.value, refs.get(RefKind.TAG.value))
+        return None if key is None else candidates.filter(pk=key).first()
 
 
 def ref_list(*, model: ModelRepo) -> list[Ref]:
@@ -102,8 +109,10 @@ def files(*, revision: Revision) -> list[ModelFile]:
 
 def file_get(*, revision: Revision, path: str) -> ModelFile:
     """One file of a revision. Raises NotFound."""
-    with tenant_scope(revision.tenant_id):
-        file = ModelFile.objects.filter(revision_id=revision.pk, path=path).first()
+    file = None
+    if names.is_holdable(path):
+        with tenant_scope(revision.tenant_id):
+            file = ModelFile.objects.filter(revision_id=revision.pk, path=path).first()
     if file is None:
         raise NotFound(f"There is no file {path[:200]!r} at {revision.commit_id}.")
     return file

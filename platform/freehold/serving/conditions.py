@@ -75,7 +75,7 @@ def merge(
                 "type": condition.type.value,
                 "status": condition.status,
                 "reason": condition.reason,
-                "message": condition.message,
+                "message": condition.message.replace("\0", "\N{REPLACEMENT CHARACTER}"),  # jsonb takes none
                 "last_transition_at": previous["last_transition_at"] if same and previous else at.isoformat(),
             }
         )

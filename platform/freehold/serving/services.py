@@ -232,6 +232,16 @@ def endpoint_status_record(*, claim: Claim, status: EndpointStatus, release: boo
             transaction.on_commit(partial(hints.send, hints.RECONCILE, str(current.cluster_id)))
 
 
+def endpoint_release(*, claim: Claim, pause_seconds: float) -> None:
+    """Gives a claim back without a status, to be looked at again after a pause; nothing where its token is stale."""
+    with system_scope("workers reconcile the endpoints of every tenant"):
+        Endpoint.objects.filter(pk=claim.endpoint.pk, lock_token=claim.token).update(
+            lock_token=None,
+            lock_expires_at=None,
+            next_reconcile_at=clock.now() + timedelta(seconds=pause_seconds),
+        )
+
+
 def endpoints_touch(*, endpoint_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
     """Makes endpoints due now; returns the clusters that should be hinted at. Called by the watcher."""
     with system_scope("the watcher speaks of every tenant's endpoints"):

@@ -7,9 +7,11 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from workers.manifests.spec import WeightsRef, WorkloadSpec
 from workers.runtimes.base import Action, ObservedReplica, ReplicaState, RuntimeUnavailable, Verb
 from workers.runtimes.fetcher import MANIFEST, File, digest_of
 from workers.runtimes.local import process, state
-from workers.runtimes.local.runtime import LocalRuntime, LocalSettings, terminate
+from workers.runtimes.local.runtime import TENANT_UIDS, LocalRuntime, LocalSettings, terminate
 
 ENGINE = Path(__file__).resolve().parents[2] / "fakes" / "engine_package"
 FIRST_PORT = 38500
@@ -48,7 +50,12 @@ def runtime(settings: LocalSettings) -> Iterator[LocalRuntime]:
     for folder in settings.root.glob("*/*"):
         content = state.read(folder, state.STATE)
         if content is not None:
-            process.signal_group(int(content["shim_pid"]), signal.SIGKILL)
+            kill_session(int(content["shim_pid"]))
+
+
+def kill_session(shim: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(shim, signal.SIGKILL)
 
 
 def warm(settings: LocalSettings, **play: Any) -> WorkloadSpec:
@@ -168,16 +175,21 @@ def test_as_root_the_engine_runs_as_another_user_who_cannot_write_its_weights(tm
         create(runtime, warm(settings))
         ready = until(runtime, in_state(ReplicaState.READY))
         identity = next(line for line in log_of(settings, ready) if line.startswith("identity:"))
-        assert identity.split()[1:3] == ["61234", "61234"]
-        folder = folder_of(settings, ready)
-        assert (folder / state.REQUEST).stat().st_mode & 0o077 == 0, "who runs the engine cannot read what was asked"
+        uid = int(identity.split()[1])
+        assert 61234 <= uid < 61234 + TENANT_UIDS
+        assert identity.split()[2] == str(uid), "user and group are the tenant's"
+        weights = settings.weights / "tnt_1"
+        found = weights.stat()
+        assert (found.st_gid, found.st_mode & 0o777) == (uid, 0o750), "closed to other tenants' engines"
+        request = folder_of(settings, ready) / state.REQUEST
+        assert request.stat().st_mode & 0o077 == 0, "who runs the engine cannot read what was asked"
         delete(runtime, ready)
         until(runtime, in_state(ReplicaState.EXITED))
     finally:
         for folder in settings.root.glob("*/*"):
             content = state.read(folder, state.STATE)
             if content is not None:
-                process.signal_group(int(content["shim_pid"]), signal.SIGKILL)
+                kill_session(int(content["shim_pid"]))
         shutil.rmtree(shared)
 
 
@@ -221,7 +233,7 @@ def test_an_engine_that_was_shut_down_with_the_machine_is_no_failure(
     ready = until(runtime, in_state(ReplicaState.READY))
     content = state.read(folder_of(settings, ready), state.STATE)
     assert content is not None
-    process.signal_group(content["shim_pid"], signal.SIGTERM)
+    os.killpg(content["shim_pid"], signal.SIGTERM)
     exited = until(runtime, in_state(ReplicaState.EXITED))
     assert exited.exit is not None
     assert exited.exit.wanted
@@ -271,13 +283,34 @@ def test_ports_of_others_are_left_alone_and_running_out_is_told(runtime: LocalRu
         assert len(runtime.observe().of(ENDPOINT)) == 3
 
 
-def test_a_pid_that_was_given_to_somebody_else_is_never_signalled(settings: LocalSettings, tmp_path: Path) -> None:
-    folder = tmp_path / "rpl_1"
-    folder.mkdir()
-    stranger = os.getpid()
-    running = state.State(
-        phase="running", since=0, shim_pid=stranger, shim_started=1.0, engine_pid=stranger, engine_started=1.0
-    )
-    state.write(folder, state.STATE, running)
-    state.write(folder, state.STOP, state.Stop(at=0, cause="ScaledDown", wanted=True))
-    terminate(folder)  # would end this very test
+def test_a_pid_that_was_given_to_somebody_else_is_never_signalled(
+    runtime: LocalRuntime, settings: LocalSettings
+) -> None:
+    """As after a reboot: the recorded numbers belong to strangers, here to a process group of ours."""
+    create(runtime, warm(settings))
+    ready = until(runtime, in_state(ReplicaState.READY))
+    folder = folder_of(settings, ready)
+    content = state.read(folder, state.STATE)
+    assert content is not None
+    kill_session(content["shim_pid"])
+    stranger = subprocess.Popen(["/bin/sleep", "60"], start_new_session=True)
+    try:
+        numbers = {"shim_pid": stranger.pid, "shim_started": 1.0, "engine_pid": stranger.pid, "engine_started": 1.0}
+        state.write(folder, state.STATE, content | numbers)
+        terminate(folder)
+        exited = until(runtime, in_state(ReplicaState.EXITED))
+        assert exited.exit is not None
+        assert exited.exit.reason == "Lost"
+        state.write(folder, state.STOP, state.Stop(at=0, cause="ScaledDown", wanted=True))
+        terminate(folder)
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_an_endpoint_is_never_started_with_another_engine_than_it_pins(settings: LocalSettings) -> None:
+    upgraded = LocalRuntime(LocalSettings(**{**vars(settings), "engine_digest": "sha256:newer"}))
+    with pytest.raises(RuntimeUnavailable, match="pins the engine sha256:e"):
+        create(upgraded, warm(settings))
+    assert upgraded.observe().of(ENDPOINT) == ()

@@ -35,7 +35,7 @@ from tests.factories.tenants import actor_in, make_endpoint, make_fleet, make_re
 from tests.fakes.runtime import MemoryRuntime
 from workers.reconcile import status
 from workers.reconcile.loop import reconcile_cluster
-from workers.runtimes.base import Verb
+from workers.runtimes.base import Action, Verb
 
 pytestmark = pytest.mark.usefixtures("committed_db")
 
@@ -208,6 +208,33 @@ def test_a_step_that_cannot_be_taken_is_told_and_holds_up_nobody_else(tenant: Te
     runtime.refuse = ""
     run(runtime)
     assert len(runtime.replicas) == 2
+
+
+def test_trouble_with_one_endpoint_holds_up_nobody_else(tenant: Tenant) -> None:
+    first, second, runtime = make_endpoint(tenant, "a"), make_endpoint(tenant, "b"), MemoryRuntime()
+    original = runtime.apply
+
+    def poisoned(action: Action, *, endpoint: str, fetch_token: str) -> None:
+        if endpoint == first.public_id:
+            raise ValueError("nobody thought of this")
+        original(action, endpoint=endpoint, fetch_token=fetch_token)
+
+    runtime.apply = poisoned  # type: ignore[method-assign]
+    run(runtime)
+    assert {replica.endpoint for replica in runtime.replicas.values()} == {second.public_id}
+    with system_scope("tests"):
+        assert not Endpoint.objects.exclude(lock_token=None).exists()
+
+
+def test_what_an_engine_says_cannot_break_the_record(tenant: Tenant) -> None:
+    endpoint, runtime = make_endpoint(tenant), MemoryRuntime()
+    run(runtime)
+    (name,) = runtime.replicas
+    runtime.exit(name, message="ValueError: Unsupported activation: x\0")
+    run(runtime)
+    failing = again(endpoint).condition("Failing")
+    assert failing is not None
+    assert failing["message"].startswith("ValueError: Unsupported activation: x\ufffd")
 
 
 def test_a_lost_claim_writes_nothing(tenant: Tenant) -> None:

@@ -107,6 +107,13 @@ def test_a_replica_that_never_becomes_ready_is_ended_and_not_restarted_at_once()
     assert made.next_at > NOW
 
 
+def test_nothing_starts_beside_a_replica_that_failed_and_is_still_ending() -> None:
+    ending = replica("a", STOPPING, age=5, failures=3, stop_wanted=False)
+    made = plan(workload(), [ending], NOW)
+    assert [action.verb for action in made.actions] == [Verb.WAIT]
+    assert "4 exits in a row" in made.actions[0].reason
+
+
 def test_a_replica_that_stopped_answering_is_replaced_after_a_minute() -> None:
     unhealthy = ReplicaState.UNHEALTHY
     assert verbs(1, [replica("a", unhealthy, age=30)]) == {"keep": ["a"]}

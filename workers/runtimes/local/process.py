@@ -40,9 +40,15 @@ def group_members(group: int) -> list[int]:
     return members
 
 
-def signal_group(group: int, number: signal.Signals) -> None:
-    """Signals a whole group; one that is gone is fine."""
-    try:
-        os.killpg(group, number)
-    except ProcessLookupError:
-        return
+def kill_group(group: int, mark: str) -> None:
+    """SIGKILL for those of a process group that carry `mark` (NAME=value) in the environment they were started with.
+
+    A group's number may belong to strangers by now, as after a reboot; the mark never does.
+    """
+    wanted = mark.encode()
+    for pid in group_members(group):
+        try:
+            if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                os.kill(pid, signal.SIGKILL)
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue

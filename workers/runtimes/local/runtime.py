@@ -7,6 +7,7 @@ A worker that restarts adopts what runs: `observe` reads the folders, compares p
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import http.client
 import os
 import shutil
@@ -17,7 +18,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +36,8 @@ HEALTH_SECONDS = 1.0
 # The shim writes its state within milliseconds; a folder without one for this long never got a process.
 SPAWN_SECONDS = 10.0
 GRACE_SECONDS = 40.0
+# User ids engines may have: FREEHOLD_ENGINE_UID and up. Fits below 65534 (nobody), which user namespaces often end at.
+TENANT_UIDS = 4_000
 WANTED_CAUSES = frozenset({"ScaledDown", "Replaced", "Stopped"})
 
 
@@ -45,7 +48,9 @@ class LocalSettings:
     Attributes:
         root: replica folders; `weights` beside it is the cache, readable by the engine's user.
         engine_python: the interpreter of the engine's environment.
-        engine_uid: None runs engines as our own user (only where we are not root).
+        engine_uid: first of TENANT_UIDS user ids for engines, one a tenant. None runs engines as our own user (only
+        where     we are not root).
+        engine_digest: of what is installed; an endpoint that pins another is not started with it. Empty: not checked.
         library_path: LD_LIBRARY_PATH of that interpreter, if it needs one.
         instance: mark in every process's environment by which leftovers are found.
         extra_arguments: vLLM flags for every engine of this machine.
@@ -56,6 +61,7 @@ class LocalSettings:
     engine_python: Path
     hub_url: str
     engine_uid: int | None = None
+    engine_digest: str = ""
     library_path: str = ""
     instance: str = ""
     first_port: int = ports.ENGINE_FIRST
@@ -76,6 +82,7 @@ class LocalSettings:
             engine_python=Path(env.text("FREEHOLD_ENGINE_PYTHON")),
             hub_url=env.text("FREEHOLD_PUBLIC_URL", f"http://{ports.HOST}:{ports.WEB}"),
             engine_uid=int(uid) if uid and os.geteuid() == 0 else None,
+            engine_digest=env.text("FREEHOLD_ENGINE_DIGEST", ""),
             library_path=env.text("FREEHOLD_ENGINE_LD_LIBRARY_PATH", ""),
             instance=env.text("FREEHOLD_INSTANCE", ""),
         )
@@ -94,9 +101,7 @@ class LocalRuntime:
         root = self._settings.root
         try:
             root.mkdir(parents=True, exist_ok=True, mode=0o755)
-            folders = [
-                folder for endpoint in root.iterdir() if endpoint.is_dir() for folder in sorted(endpoint.iterdir())
-            ]
+            folders = sorted(root.glob("ep_*/rpl_*"))
         except OSError as error:
             raise RuntimeUnavailable(f"The replicas' folder cannot be read: {error}") from error
         replicas: dict[str, list[ObservedReplica]] = {}
@@ -119,23 +124,36 @@ class LocalRuntime:
             case Verb.CREATE if action.spec is not None:
                 try:
                     self._create(action.spec, failures=action.failures, fetch_token=fetch_token)
-                except OSError as error:
+                except (OSError, subprocess.TimeoutExpired) as error:
                     raise RuntimeUnavailable(f"A replica cannot be started: {error}") from error
             case Verb.DELETE:
                 self._stop(folder, cause=action.cause)
             case Verb.FORGET:
-                shutil.rmtree(folder, ignore_errors=True)
-                if not any(folder.parent.glob("rpl_*")):
-                    shutil.rmtree(folder.parent, ignore_errors=True)
+                self._forget(folder)
             case _:
                 raise ValueError(f"{action.verb} is not a step")
 
+    def _forget(self, folder: Path) -> None:
+        """Moved away first: whoever observes sees a whole folder or none."""
+        others = [path for path in folder.parent.glob("rpl_*") if path != folder]
+        gone = folder if others else folder.parent
+        trash = self._settings.root / f".forgotten-{folder.name}"
+        with suppress(FileNotFoundError):
+            gone.rename(trash)
+        shutil.rmtree(trash, ignore_errors=True)
+
     def _create(self, spec: WorkloadSpec, *, failures: int, fetch_token: str) -> None:
         settings = self._settings
+        if settings.engine_digest not in {"", spec.engine_digest}:
+            raise RuntimeUnavailable(
+                f"The endpoint pins the engine {spec.engine_digest[:19]}…, and this machine has "
+                f"{settings.engine_digest[:19]}…. Deploy it again to serve it with this one."
+            )
         replica = ids.encode("rpl", uuid7())
         folder = settings.root / spec.endpoint / replica
         weights = settings.weights / spec.weights.tenant / spec.weights.digest
-        weights.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        uid = self._uid(spec)
+        self._open_weights_to(weights.parent, uid)
         with self._port() as port:
             # Other users may pass through, not look: the engine reaches its home and nothing else here.
             folder.mkdir(parents=True, mode=0o711)
@@ -145,7 +163,7 @@ class LocalRuntime:
                 template_hash=spec.template_hash,
                 created_at=time.time(),
                 failures=failures,
-                host=ports.HOST,
+                host=ports.LOOPBACK,
                 port=port,
                 fetch={
                     "FREEHOLD_FETCH_URL": settings.hub_url,
@@ -156,7 +174,7 @@ class LocalRuntime:
                 },
                 command=self._command(spec, weights, port),
                 environment=self._environment(spec, folder),
-                uid=settings.engine_uid,
+                uid=uid,
                 grace_seconds=GRACE_SECONDS,
             )
             state.write(folder, state.REQUEST, request)
@@ -166,6 +184,7 @@ class LocalRuntime:
                 env={
                     "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
                     "FREEHOLD_INSTANCE": settings.instance,
+                    state.MARK: replica,
                     "FREEHOLD_FETCH_TOKEN": fetch_token,
                 },
                 stdin=subprocess.DEVNULL,
@@ -175,13 +194,28 @@ class LocalRuntime:
             )
         launcher.wait(timeout=SPAWN_SECONDS)
 
+    def _uid(self, spec: WorkloadSpec) -> int | None:
+        """One user and group a tenant: engines of different tenants can neither read nor signal each other."""
+        base = self._settings.engine_uid
+        if base is None:
+            return None
+        return base + int.from_bytes(hashlib.sha256(spec.weights.tenant.encode()).digest()[:4], "big") % TENANT_UIDS
+
+    def _open_weights_to(self, folder: Path, uid: int | None) -> None:
+        """The tenant's folder of weights: written by us, read by its engines, closed to everybody else's."""
+        folder.mkdir(parents=True, exist_ok=True)
+        if uid is not None:
+            folder.parent.chmod(0o711)
+            os.chown(folder, -1, uid)
+            folder.chmod(0o750)
+
     def _command(self, spec: WorkloadSpec, weights: Path, port: int) -> list[str]:
         return [
             str(self._settings.engine_python),
             "-m",
             "vllm.entrypoints.openai.api_server",
             *vllm.arguments(
-                spec, model_path=str(weights), host=ports.HOST, port=port, extra=self._settings.extra_arguments
+                spec, model_path=str(weights), host=ports.LOOPBACK, port=port, extra=self._settings.extra_arguments
             ),
         ]
 
@@ -200,6 +234,7 @@ class LocalRuntime:
             "PYTHONUNBUFFERED": "1",
             "SPT_NOENV": "1",  # vLLM's setproctitle would overwrite the environment by which leftovers are found
             "FREEHOLD_INSTANCE": self._settings.instance,
+            state.MARK: folder.name,
             "VLLM_RPC_BASE_PATH": "/tmp",  # noqa: S108 - sockets named by UUID; under TMPDIR they pass the 107 bytes of sun_path
             **vllm.offline_environment(),
             **vllm.cpu_environment(spec),
@@ -247,15 +282,21 @@ def terminate(folder: Path) -> None:
     stop = state.read(folder, state.STOP)
     overdue = stop is not None and time.time() - float(stop["at"]) > GRACE_SECONDS + SPAWN_SECONDS
     if process.alive(running.shim_pid, running.shim_started) and not overdue:
-        os.kill(running.shim_pid, signal.SIGTERM)
-    elif process.alive(running.shim_pid, running.shim_started) or process.alive(
-        running.engine_pid, running.engine_started
-    ):
-        process.signal_group(running.shim_pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(running.shim_pid, signal.SIGTERM)
+    else:
+        process.kill_group(running.shim_pid, f"{state.MARK}={folder.name}")
 
 
 def observe_replica(folder: Path) -> ObservedReplica | None:
-    """One folder as it stands; None for one that was never finished being made and is too young to judge."""
+    """One folder as it stands; None for one that is still being made, or has just been forgotten."""
+    try:
+        return _observe(folder)
+    except FileNotFoundError:
+        return None
+
+
+def _observe(folder: Path) -> ObservedReplica | None:
     request = state.read(folder, state.REQUEST)
     if request is None:
         return None
@@ -272,7 +313,14 @@ def observe_replica(folder: Path) -> ObservedReplica | None:
     stop = state.read(folder, state.STOP)
     if stop is not None:
         terminate(folder)
-        return _replica(folder, request, ReplicaState.STOPPING, since=float(stop["at"]), ready_at=ready_at)
+        return _replica(
+            folder,
+            request,
+            ReplicaState.STOPPING,
+            since=float(stop["at"]),
+            ready_at=ready_at,
+            stop_wanted=bool(stop["wanted"]),
+        )
     if content["phase"] == "fetching":
         return _replica(folder, request, ReplicaState.FETCHING, since=since, detail=detail)
     answers = healthy(str(request["host"]), int(request["port"]))
@@ -309,7 +357,7 @@ def _free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((ports.HOST, port))
+            probe.bind((ports.LOOPBACK, port))
         except OSError:
             return False
         return True
@@ -328,7 +376,7 @@ def _lost(folder: Path, request: dict[str, Any], content: dict[str, Any] | None)
         ended = state.read(folder, state.EXIT)
         if ended is not None:  # written between our look at the file and at the process
             return ended
-        process.signal_group(running.shim_pid, signal.SIGKILL)
+        process.kill_group(running.shim_pid, f"{state.MARK}={folder.name}")
         message = "Its process was killed from outside (or the machine was restarted)."
     state.write(
         folder,
@@ -369,6 +417,7 @@ def _replica(
     ready_at: datetime | None = None,
     exit: Exit | None = None,  # noqa: A002 - the field's name
     detail: str = "",
+    stop_wanted: bool = True,
 ) -> ObservedReplica:
     return ObservedReplica(
         id=folder.name,
@@ -383,6 +432,7 @@ def _replica(
         ready_at=ready_at,
         exit=exit,
         detail=detail,
+        stop_wanted=stop_wanted,
     )
 
 

@@ -29,6 +29,7 @@ DRAIN_SECONDS = 1.0
 TOLD_LINES = 40
 SEARCHED_LINES = 400
 PR_SET_PDEATHSIG = 1
+PR_SET_NO_NEW_PRIVS = 38
 IDLE_SECONDS = 5.0
 WATCHED = {signal.SIGTERM, signal.SIGCHLD}
 FETCH_REASONS = {
@@ -81,6 +82,7 @@ class Shim:
         environment = {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
             "FREEHOLD_INSTANCE": os.environ.get("FREEHOLD_INSTANCE", ""),
+            state.MARK: self.request.replica,
             "FREEHOLD_FETCH_TOKEN": os.environ.pop("FREEHOLD_FETCH_TOKEN", ""),
             **self.request.fetch,
         }
@@ -112,7 +114,7 @@ class Shim:
         for folder in (home, cache):
             folder.mkdir(mode=0o700, exist_ok=True)
             if request.uid is not None:
-                os.chown(folder, request.uid, request.uid)
+                os.chown(folder, request.uid, request.uid, follow_symlinks=False)
         if request.uid is not None:
             identity = {"user": request.uid, "group": request.uid, "extra_groups": []}
         try:
@@ -186,7 +188,9 @@ class Shim:
 def _in_child() -> None:
     """In the child, after its user was set: SIGKILL when the shim is gone (prctl(2); survives exec), signals as
     usual."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
 
 

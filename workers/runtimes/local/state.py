@@ -24,6 +24,7 @@ from typing import Any
 
 REQUEST, STATE, READY, STOP, EXIT = "request.json", "state.json", "ready.json", "stop.json", "exit.json"
 LOG = "engine.log"
+MARK = "FREEHOLD_REPLICA"  # in the environment of a replica's every process: which replica it belongs to
 CACHE = "cache"
 
 
@@ -115,4 +116,5 @@ def tail(path: Path, lines: int, *, at_most_bytes: int = 256 * 1024) -> list[str
             data = file.read()
     except FileNotFoundError:
         return []
-    return data.decode(errors="replace").splitlines()[-lines:]
+    # NUL bytes are replaced too: neither PostgreSQL nor JSON readers take them in text.
+    return data.decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}").splitlines()[-lines:]

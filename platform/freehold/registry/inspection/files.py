@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Final
 
-from freehold.registry.inspection import pickles, strict_json, weights
+from freehold.registry.inspection import pickles, references, strict_json, weights
 from freehold.registry.inspection.facts import Tree
 from freehold.registry.inspection.paths import tree_problems
 from freehold.registry.inspection.problems import Malformed, Problem
@@ -16,7 +16,6 @@ README_BYTES: Final = 256 * 1024
 
 # Vocabularies are large and no configuration: they are bounded and searched for pickles, not parsed.
 _VOCABULARIES = frozenset({"tokenizer.json", "vocab.json", "added_tokens.json"})
-_REMOTE_CODE = "auto_map"
 
 
 def read_tree(files: list[tuple[str, str, int]]) -> tuple[Tree, list[Problem]]:
@@ -60,25 +59,7 @@ def _read_json(tree: Tree, path: str, content: bytes | None, size: int) -> None:
     if name in _VOCABULARIES:
         return
     document = strict_json.loads(content)
-    if name.endswith("config.json") and _mentions(document, _REMOTE_CODE):
-        raise Malformed(
-            "remote_code",
-            f"has {_REMOTE_CODE!r}: it makes the engine run Python code from the repo",
-            f"Use an architecture that vLLM knows by itself, and remove {_REMOTE_CODE!r} from the file.",
-        )
+    references.check(name, document)
     if "/" not in path:
         tree.documents[path] = document
 
-
-def _mentions(document: Any, key: str) -> bool:
-    """Whether `key` names anything in `document`, at any depth."""
-    stack = [document]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, dict):
-            if key in item:
-                return True
-            stack.extend(item.values())
-        elif isinstance(item, list):
-            stack.extend(item)
-    return False

@@ -1,29 +1,49 @@
-"""JSON that means the same to every reader: no duplicate keys, no NaN, bounded.
+"""JSON that means the same to every reader: no duplicate keys, no NaN, no text that other programs cannot hold, bounded.
 
 Python's json takes the last of duplicate keys, others the first: a file could show one configuration to an inspection
-and another to the engine. Infinity is let through: Mamba-like models have `time_step_limit: [0.0, Infinity]`.
+and another to the engine. NUL ends text early elsewhere, and PostgreSQL takes neither it nor half a surrogate pair.
+Infinity is let through: Mamba-like models have `time_step_limit: [0.0, Infinity]`.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from freehold.registry.inspection.problems import Malformed
 
 _REMEDY = "Write it again with a JSON library."
+_SUSPECT = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")  # raw ones are no valid JSON, nor valid UTF-8
+_UNHOLDABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def loads(content: bytes) -> Any:
     """The parsed document. Raises Malformed."""
     try:
-        return json.loads(content.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant)
+        document = json.loads(content.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant)
     except UnicodeDecodeError:
         raise Malformed("json_encoding", "is not UTF-8 text", _REMEDY) from None
     except RecursionError:
         raise Malformed("json_depth", "is nested too deeply", _REMEDY) from None
     except ValueError as error:
         raise Malformed("json_syntax", f"is not valid JSON ({error})", _REMEDY) from None
+    if _SUSPECT.search(content):
+        _check_text(document)
+    return document
+
+
+def _check_text(document: Any) -> None:
+    stack = [document]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            stack.extend(item)
+            stack.extend(item.values())
+        elif isinstance(item, list):
+            stack.extend(item)
+        elif isinstance(item, str) and _UNHOLDABLE.search(item):
+            raise Malformed("json_text", "holds a NUL or half a surrogate pair in its text", "Take it out.")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
