@@ -29,7 +29,7 @@ def failing(endpoint: dict[str, Any]) -> dict[str, Any]:
 
 def replicas(onebox: Onebox, endpoint: str) -> list[dict[str, Any]]:
     """What runs for an endpoint, as recorded in its replicas' folders."""
-    folders = (onebox.data / "replicas" / endpoint).glob("*")
+    folders = (onebox.data / "replicas" / endpoint).glob("rpl_*")
     return [onebox.read_json(folder / "state.json") | {"folder": folder} for folder in folders]
 
 

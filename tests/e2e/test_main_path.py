@@ -61,7 +61,7 @@ def usage_of(api: httpx.Client, model: str) -> dict[str, Any]:
 
 def engine_counters(onebox: Onebox, api: httpx.Client, model: str) -> tuple[int, int]:
     """(prompt tokens, generated tokens) as the engine itself counts them."""
-    folder = next((onebox.data / "replicas" / endpoint_of(api, model)["id"]).glob("*"))
+    folder = next((onebox.data / "replicas" / endpoint_of(api, model)["id"]).glob("rpl_*"))
     port = onebox.read_json(folder / "request.json")["port"]
     text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
     totals = {"vllm:prompt_tokens_total": 0.0, "vllm:generation_tokens_total": 0.0}
@@ -104,7 +104,8 @@ def test_what_is_billed_is_what_was_answered_and_what_the_engine_counted(
         plain = client.chat.completions.create(model=model, messages=ASK, max_tokens=7 + number)
         assert plain.model == model
         assert plain.usage is not None
-        told[0] += plain.usage.prompt_tokens
+        asked = plain.usage.prompt_tokens
+        told[0] += asked
         told[1] += plain.usage.completion_tokens
         stream = client.chat.completions.create(
             model=model, messages=ASK, max_tokens=11, n=2, stream=True, stream_options={"include_usage": True}
@@ -116,8 +117,9 @@ def test_what_is_billed_is_what_was_answered_and_what_the_engine_counted(
     assert all(chunk.usage is None for chunk in hidden), "usage that was not asked for is not shown"
     text = client.completions.create(model=model, prompt="Freehold", max_tokens=4)
     assert text.usage is not None
+    told[0] += asked + text.usage.prompt_tokens
+    told[1] += 5 + text.usage.completion_tokens
     engine = engine_counters(onebox, api, model)
-    counted = (engine[0] - before_engine[0], engine[1] - before_engine[1])
 
     def billed() -> tuple[int, int]:
         now = usage_of(api, model)
@@ -126,8 +128,10 @@ def test_what_is_billed_is_what_was_answered_and_what_the_engine_counted(
             now.get("completion_tokens", 0) - before.get("completion_tokens", 0),
         )
 
-    until(billed, lambda seen: seen == counted, seconds=15)
-    assert counted[1] == told[1] + 5 + text.usage.completion_tokens
+    until(billed, lambda seen: seen == tuple(told), seconds=15)
+    assert engine[1] - before_engine[1] == told[1]
+    # The engine reads a prompt once for each of n answers and counts it so; the answer, and the bill, have it once.
+    assert engine[0] - before_engine[0] == told[0] + 3 * asked
     assert usage_of(api, model)["cost"]["amount_nanos"] > before.get("cost", {}).get("amount_nanos", 0)
 
 

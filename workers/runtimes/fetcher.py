@@ -10,8 +10,10 @@ and takes everything from the environment:
     FREEHOLD_FETCH_TARGET    the folder to make; complete or absent, never in between
     FREEHOLD_FETCH_DIGEST    optional: the revision's digest, which must then be that of the files
 
-A folder that is there already is taken by its manifest, without asking the hub. Several fetchers of one folder wait for
-each other. Exit codes: see Exit; the reason is one line on stderr.
+A folder that is there already is taken by its manifest, without asking the hub: by its digest alone where one is given,
+since commits of the same files share it. What came before an attempt failed is kept, verified file by file, in
+<target>.partial-<digest>, and the next attempt goes on from there. Several fetchers of one folder wait for each other.
+Exit codes: see Exit; the reason is one line on stderr.
 """
 
 from __future__ import annotations
@@ -27,13 +29,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 from pathlib import Path, PurePosixPath
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
 MANIFEST = ".freehold-manifest.json"
+INCOMING = ".freehold-incoming"  # inside of a partial folder: files on their way, by their sha256
 
 _CHUNK = 1024 * 1024
 _TIMEOUT_SECONDS = 60
@@ -121,9 +124,7 @@ def fetch(request: Request) -> None:
             if is_warm(request):
                 _say(f"{target} is there already")
                 return
-            for leftover in target.parent.glob(f"{target.name}.partial-*"):  # of a process that died: we hold the lock
-                shutil.rmtree(leftover)
-            _fetch_into(request, target.with_name(f"{target.name}.partial-{os.getpid()}"))
+            _fetch(request)
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise Failure(Exit.DISK_FULL, f"The disk under {target} is full.") from None
@@ -135,10 +136,10 @@ def is_warm(request: Request) -> bool:
     try:
         manifest = json.loads((request.target / MANIFEST).read_bytes())
         files = [File(**file) for file in manifest["files"]]
+        wanted = request.digest == manifest["digest"] if request.digest else request.revision == manifest["revision"]
         return (
-            manifest["revision"] == request.revision
+            wanted
             and manifest["digest"] == digest_of(files)
-            and request.digest in {"", manifest["digest"]}
             and all((request.target / file.path).stat().st_size == file.size for file in files)
         )
     except (OSError, ValueError, KeyError, TypeError):
@@ -151,32 +152,60 @@ def digest_of(files: list[File]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _fetch_into(request: Request, partial: Path) -> None:
+def _fetch(request: Request) -> None:
+    """Under the lock: brings what is missing, then puts the folder in its place."""
+    target = request.target
     files = _listing(request)
     digest = digest_of(files)
     if request.digest not in {"", digest}:
         raise Failure(Exit.MISMATCH, f"The revision has the digest {digest}, not the expected {request.digest}.")
-    needed, free = sum(file.size for file in files), shutil.disk_usage(partial.parent).free
-    if needed > free:
-        raise Failure(Exit.DISK_FULL, f"The model needs {needed} bytes; {free} are free under {partial.parent}.")
-    partial.mkdir(mode=0o755)
+    if is_warm(replace(request, digest=digest)):
+        _say(f"{target} is there already, of another commit with the same files")
+        return
+    partial = target.with_name(f"{target.name}.partial-{digest}")
+    for leftover in target.parent.glob(f"{target.name}.partial-*"):  # of another revision: we hold the lock
+        if leftover != partial:
+            shutil.rmtree(leftover)
     try:
-        for number, file in enumerate(files, start=1):
-            _download(request, file, partial / file.path)
-            _say(f"{number}/{len(files)} {file.path} {file.size} bytes")
-        manifest = {
-            "repo": request.repo,
-            "revision": request.revision,
-            "digest": digest,
-            "files": [asdict(file) for file in files],
-        }
-        with (partial / MANIFEST).open("wb") as stream:
-            stream.write(json.dumps(manifest, indent=1).encode())
-            stream.flush()
-            os.fsync(stream.fileno())
-        _place(partial, request.target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        _fill(request, files, partial)
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            shutil.rmtree(partial, ignore_errors=True)  # others need the space more
+        raise
+    manifest = {
+        "repo": request.repo,
+        "revision": request.revision,
+        "digest": digest,
+        "files": [asdict(file) for file in files],
+    }
+    with (partial / MANIFEST).open("wb") as stream:
+        stream.write(json.dumps(manifest, indent=1).encode())
+        stream.flush()
+        os.fsync(stream.fileno())
+    _place(partial, target)
+
+
+def _fill(request: Request, files: list[File], partial: Path) -> None:
+    """Makes `partial` hold every file. What an earlier attempt has brought stays."""
+    incoming = partial / INCOMING
+    incoming.mkdir(mode=0o755, parents=True, exist_ok=True)
+    missing = [file for file in files if _size(partial / file.path) != file.size]
+    needed = sum(max(0, file.size - max(0, _size(incoming / file.sha256))) for file in missing)
+    free = shutil.disk_usage(partial).free
+    if needed > free:
+        shutil.rmtree(partial)
+        raise Failure(Exit.DISK_FULL, f"The model needs {needed} bytes; {free} are free under {partial.parent}.")
+    if len(missing) < len(files):
+        _say(f"{len(files) - len(missing)}/{len(files)} are there from an earlier attempt")
+    for number, file in enumerate(missing, start=len(files) - len(missing) + 1):
+        _download(request, file, incoming / file.sha256, partial / file.path)
+        _say(f"{number}/{len(files)} {file.path} {file.size} bytes")
+    shutil.rmtree(incoming)
+
+
+def _size(path: Path) -> int:
+    """Of a regular file; -1 where there is none."""
+    return path.stat().st_size if path.is_file() and not path.is_symlink() else -1
 
 
 def _place(partial: Path, target: Path) -> None:
@@ -214,22 +243,38 @@ def _page(request: Request, url: str) -> tuple[list[File], str | None]:
         raise Failure(Exit.NETWORK, f"{request.url} does not answer as a Freehold hub does.") from None
     for file in files:
         parts = PurePosixPath(file.path).parts
-        if ".." in parts or parts[:1] == ("/",) or file.path == MANIFEST:
+        if ".." in parts or parts[:1] in {("/",), (INCOMING,)} or file.path == MANIFEST:
             raise Failure(Exit.MISMATCH, f"The hub names a path that leads elsewhere: {file.path!r}.")
     return files, link[1 : link.index(">")] if 'rel="next"' in link else None
 
 
-def _download(request: Request, file: File, target: Path) -> None:
-    """Writes one file, hashing on the way; a broken connection is taken up where it broke."""
+def _download(request: Request, file: File, incoming: Path, target: Path) -> None:
+    """Brings one file. It gets its name once it is verified and on the disk: what has its name needs no second look."""
+    resumed = _size(incoming) > 0
+    if not _receive(request, file, incoming):
+        incoming.unlink()
+        # What an earlier attempt left may not have reached the disk whole: only a fresh copy tells on the hub.
+        if not (resumed and _receive(request, file, incoming)):
+            incoming.unlink(missing_ok=True)
+            raise Failure(Exit.MISMATCH, f"{file.path} came with another content than its sha256 {file.sha256} says.")
     target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    incoming.rename(target)
+
+
+def _receive(request: Request, file: File, incoming: Path) -> bool:
+    """Whether the content is right. Hashes on the way; goes on where a connection, or an earlier process, broke off."""
     url = f"{request.url}/{quote(request.repo)}/resolve/{quote(request.revision, safe='')}/{quote(file.path)}"
     digest = hashlib.sha256()
-    with target.open("wb") as stream:
+    with incoming.open("a+b") as stream:
+        stream.seek(0)
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
         _retried(_append, request, url, stream.fileno(), digest, file.size)
         if stream.seek(0, os.SEEK_END) != file.size or digest.hexdigest() != file.sha256:
-            raise Failure(Exit.MISMATCH, f"{file.path} came with another content than its sha256 {file.sha256} says.")
+            return False
         os.fchmod(stream.fileno(), 0o644)
         os.fsync(stream.fileno())
+    return True
 
 
 def _append(request: Request, url: str, descriptor: int, digest: hashlib._Hash, size: int) -> None:

@@ -19,7 +19,7 @@ from freehold.common.logging import get_logger
 from freehold.db.rls import system_scope
 from freehold.metering.due import hour_take, hours_due, hours_mark
 from freehold.metering.records import DueHourKey
-from freehold.metering.selectors import replicas_run_on
+from freehold.metering.selectors import hours_used, replicas_run_on
 from freehold.tenancy.actors import Actor
 from freehold.tenancy.permissions import Operation, require
 from freehold.tenancy.services import audit_record
@@ -38,7 +38,8 @@ def price_book_publish(
 
     A book replaces the one before it as a whole and is never changed. `name` is for people. Raises InvalidInput for
     prices that cannot be, for another currency than the installation's, and for a past `valid_from`: what has happened
-    is not repriced (the very first book may begin in the past).
+    is not repriced. The very first book may begin in the past: the hours that it covers, which were posted without a
+    price, become due again.
     """
     require(actor, Operation.PRICE_MANAGE, tenant_id=None)
     _check(name, currency, prices)
@@ -65,6 +66,8 @@ def price_book_publish(
             Price(book=book, meter=price.meter.value, model=price.model, flavor=price.flavor, nanos=price.nanos)
             for price in prices
         )
+        if book.valid_from < now:
+            hours_mark(hours_used(start=book.valid_from, end=now))
         audit_record(
             actor=actor,
             tenant_id=None,

@@ -1,4 +1,7 @@
-"""Every port Freehold listens on, on 127.0.0.1 unless configured otherwise. The only file that names one.
+"""Every port Freehold listens on. The only file that names one.
+
+Web and gateway listen on `FREEHOLD_HOST` (default: loopback); databases, engines and the gateway's private port on
+loopback whatever it says.
 
 `FREEHOLD_PORT_OFFSET` (an integer, default 0) shifts them all, so that two installations live side by side.
 """
@@ -8,7 +11,8 @@ from __future__ import annotations
 import os
 
 LOOPBACK = "127.0.0.1"  # what is never public: databases, engines, the gateway's private port
-HOST = os.environ.get("FREEHOLD_HOST", "127.0.0.1")
+HOST = os.environ.get("FREEHOLD_HOST", LOOPBACK)
+ADDRESS = LOOPBACK if HOST in {"0.0.0.0", "::"} else HOST  # noqa: S104 - where we reach ourselves when listening there
 OFFSET = int(os.environ.get("FREEHOLD_PORT_OFFSET", "0"))
 
 WEB = 8400 + OFFSET  # console, REST API, hub

@@ -88,13 +88,14 @@ def is_htmx(request: HttpRequest) -> bool:
 
 
 def member_view(
-    operation: Operation, *, methods: Sequence[str] = ("GET", "HEAD")
+    operation: Operation, *, methods: Sequence[str] = ("GET", "HEAD"), also_suspended: bool = False
 ) -> Callable[
     [Callable[Concatenate[HttpRequest, Visit, Arguments], HttpResponseBase]],
     Callable[Concatenate[HttpRequest, Arguments], HttpResponseBase],
 ]:
     """Makes a view for members whom the permission table allows `operation`; everybody else is sent where they belong.
 
+    A suspended tenant's members see a page that says so, but for views that are `also_suspended`.
     Errors of selectors and services become pages: NotFound 404, PermissionDenied 403, others a page with their message.
     """
 
@@ -110,6 +111,8 @@ def member_view(
             visit = visit_of(request)
             if visit is None:
                 return redirect("console:home")
+            if visit.tenant.suspended_at is not None and not also_suspended:
+                return _suspended(request, visit)
             try:
                 require(visit.actor, operation, tenant_id=visit.tenant_id)
                 response = view(request, visit, *args, **kwargs)
@@ -133,6 +136,15 @@ def page(
     """A whole page with navigation; the template's folder says which entry is the current one."""
     section = template.split("/")[1]
     return render(request, template, {**(context or {}), "visit": visit, "section": section}, status=status)
+
+
+def _suspended(request: HttpRequest, visit: Visit) -> HttpResponseBase:
+    """A part of a page cannot show it, so the whole page is loaded again."""
+    if is_htmx(request):
+        return HttpResponseClientRedirect(resolve_url("console:endpoints"))
+    response = render(request, "console/session/suspended.html", {"visit": visit}, status=403)
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 def _to_sign_in(request: HttpRequest) -> HttpResponseBase:

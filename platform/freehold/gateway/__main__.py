@@ -82,10 +82,13 @@ async def serve(settings: Settings) -> None:
     for task in tasks:
         task.add_done_callback(lambda _: stop.set())  # none of them ends by itself: if one does, so do we
     private_connections: set[Connection] = set()
-    private = await _listen(
-        lambda: Connection(Private(gateway), settings, private_connections), settings.host, settings.private_port
-    )
     public = await _listen(lambda: Connection(gateway, settings, gateway.connections), settings.host, settings.port)
+    # Afterwards: whoever is told that we are ready finds us.
+    private = await _listen(
+        lambda: Connection(Private(gateway), settings, private_connections),
+        settings.private_host,
+        settings.private_port,
+    )
     log.info(
         "gateway_started", host=settings.host, port=settings.port, epoch=journal.epoch, gateway=settings.gateway_id
     )

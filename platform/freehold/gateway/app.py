@@ -22,7 +22,8 @@ from freehold.gateway.relay import Relay
 if TYPE_CHECKING:
     from freehold.gateway.auth import Caller
     from freehold.gateway.bodies import Surface
-    from freehold.gateway.http1 import Connection, Request
+    from freehold.gateway.exchange import Request
+    from freehold.gateway.http1 import Connection
     from freehold.gateway.journal import Journal
     from freehold.gateway.meter import Meter
     from freehold.gateway.settings import Settings
@@ -144,11 +145,7 @@ class Gateway:
             name = path[len(_MODELS) + 1 :]
             answer = _model(name, auth.resolve(self._snapshot, caller, name))
         self._note(request, None, caller)
-        body = msgspec.json.encode(answer)
-        if request.method == b"HEAD":
-            request.keep_alive = False
-            body = b""
-        connection.respond(200, body)
+        connection.respond(200, msgspec.json.encode(answer))
 
     # Reports
 

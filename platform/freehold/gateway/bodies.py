@@ -100,7 +100,7 @@ def parse(surface: Surface, raw: bytes) -> Call:
     stream = _flag(body, "stream")
     surface.check(body)
     show_usage, show_every_usage = _stream_options(body, stream) if surface.shape is Shape.OPENAI else (False, False)
-    prompts = _prompt_count(body["prompt"]) if "prompt" in body else 1
+    prompts = _count_texts(body["prompt"], "prompt") if "prompt" in body else 1
     choices = _choice_count(body)
     if prompts * choices > CHOICES:
         raise invalid(f"At most {CHOICES} completions in one request: prompts × n is {prompts * choices}.", "prompt")
@@ -171,17 +171,19 @@ def _choice_count(body: Body) -> int:
     return value
 
 
-def _prompt_count(prompt: Any) -> int:
-    """Prompts of a completion: text, texts, tokens, or lists of tokens."""
-    if isinstance(prompt, str):
+def _count_texts(given: Any, param: str) -> int:
+    """Prompts of a completion, inputs of an embedding: text, texts, tokens, or lists of tokens. Nothing else."""
+    if isinstance(given, str):
         return 1
-    if isinstance(prompt, list) and prompt:
-        if all(isinstance(item, int) and not isinstance(item, bool) for item in prompt):
+    if isinstance(given, list) and given:
+        if all(type(item) is int for item in given):
             return 1
-        texts = all(isinstance(item, str) for item in prompt)
-        if texts or all(isinstance(item, list) and all(type(token) is int for token in item) for item in prompt):
-            return len(prompt)
-    raise invalid("'prompt' must be a string, a list of strings, a list of tokens or a list of those.", "prompt")
+        texts = all(isinstance(item, str) for item in given)
+        if texts or all(isinstance(item, list) and all(type(token) is int for token in item) for item in given):
+            return len(given)
+    raise invalid(
+        f"'{param}' must be a string, a list of strings, a list of tokens or a list of those.", param, "invalid_type"
+    )
 
 
 def _check_chat(body: Body) -> None:
@@ -195,6 +197,8 @@ def _check_completion(body: Body) -> None:
 
 
 def _check_embedding(body: Body) -> None:
+    # The engine also takes chat messages here, whose images it would fetch.
+    _count_texts(body["input"], "input")
     if body.get("encoding_format") not in (None, "float", "base64"):
         raise invalid("'encoding_format' must be 'float' or 'base64'.", "encoding_format", "invalid_value")
 

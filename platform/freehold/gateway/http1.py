@@ -4,22 +4,24 @@ listeners of the gateway use it; what a request means is the Service's business.
 Rules that keep strangers out (RFC 9112): a head over 64 KiB is 431, a body over 32 MiB is 413, Content-Length together
 with Transfer-Encoding is 400 (request smuggling, section 6.3), a request without Host is 400, a slow head or body is
 cut off. Pipelined requests are answered one after the other. Reading never stops while a request is being served, so
-that a hang-up is seen at once; it stops only for a client that pipelines more than HELD bytes.
+that a hang-up is seen at once; it stops only for a client that pipelines more than HELD bytes. Nothing is taken up
+for a client that does not take its answers.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
 
 from freehold.gateway.errors import ApiError, Shape
+from freehold.gateway.exchange import Request
 
 if TYPE_CHECKING:
+    from freehold.gateway.exchange import Job
     from freehold.gateway.settings import Settings
 
 HELD = 64 * 1024
@@ -27,40 +29,6 @@ _SCREENED = 64 * 1024
 _LINGER_SECONDS = 2.0
 _NEVER = float("inf")
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
-
-
-@dataclass(slots=True)
-class Request:
-    """A request as parsed. Only the headers that the gateway knows are kept."""
-
-    method: bytes
-    path: bytes
-    authorization: bytes = b""
-    api_key: bytes = b""
-    content_encoding: bytes = b""
-    host: bool = False
-    content_length: int = -1
-    chunked: bool = False
-    expect: bool = False
-    keep_alive: bool = True
-    modern: bool = True  # HTTP/1.1: chunked answers are understood
-    body: bytes = b""
-
-
-class Job(Protocol):
-    """Whatever is answering a request; told what happens to the client meanwhile."""
-
-    def client_lost(self) -> None:
-        """The client hung up or was cut off. Nothing more can be written."""
-
-    def client_blocked(self) -> None:
-        """The client does not take what was written: write no more for now."""
-
-    def client_flowing(self) -> None:
-        """The client takes bytes again."""
-
-    def check(self, now: float) -> None:
-        """Called by the sweeper: look at deadlines."""
 
 
 class Service(Protocol):
@@ -117,7 +85,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._shut:
             return
-        if self._current is None:
+        if self._current is None and not self._blocked:
             self._feed(data)
             self._pump()
             return
@@ -147,6 +115,8 @@ class Connection(asyncio.Protocol):
         self._blocked_since = _NEVER
         if self.job is not None:
             self.job.client_flowing()
+        elif self._waiting:
+            self._loop.call_soon(self._pump)
 
     # httptools
 
@@ -258,18 +228,19 @@ class Connection(asyncio.Protocol):
                 self._refuse(431, f"The head is larger than {self._settings.max_head} bytes.")
 
     def _pump(self) -> None:
-        """Takes up the next request, as long as they are answered at once."""
+        """Takes up the next request, as long as they are answered at once and the client takes the answers."""
         if self._pumping:
             return
         self._pumping = True
         try:
-            while self._current is None and not self._shut:
+            while self._current is None and not self._shut and not self._blocked:
                 if self._queue:
                     self._current = self._queue.popleft()
                     self._service.handle(self, self._current)
                 elif self._refusal is not None:
                     error, shape = self._refusal
-                    self._current = Request(b"", b"", keep_alive=False)
+                    method = self._parsing.method if self._parsing is not None else b""
+                    self._current = Request(method, b"", keep_alive=False)
                     self.respond_error(error, shape)
                 elif self._held:
                     held = bytes(self._held)
@@ -286,13 +257,22 @@ class Connection(asyncio.Protocol):
     # Answering
 
     @property
+    def _blocked(self) -> bool:
+        return self._blocked_since != _NEVER
+
+    @property
+    def _waiting(self) -> bool:
+        return bool(self._queue or self._held) or self._refusal is not None
+
+    @property
     def _keep(self) -> bool:
         return self._current is not None and self._current.keep_alive and not self.draining
 
     def respond(
         self, status: int, body: bytes, headers: bytes = b"", content_type: bytes = b"application/json"
     ) -> None:
-        """Answers the current request in one piece. `headers` are whole lines."""
+        """Answers the current request in one piece; without the body where it is a HEAD (RFC 9110, section 9.3.2).
+        `headers` are whole lines."""
         head = b"HTTP/1.1 %d %s\r\ncontent-type: %s\r\ncontent-length: %d\r\n%s%s\r\n" % (
             status,
             _REASONS.get(status, b""),
@@ -301,7 +281,8 @@ class Connection(asyncio.Protocol):
             headers,
             b"" if self._keep else b"connection: close\r\n",
         )
-        self._transport.write(head + body)
+        bodiless = self._current is not None and self._current.method == b"HEAD"
+        self._transport.write(head if bodiless else head + body)
         self._finished()
 
     def respond_error(self, error: ApiError, shape: Shape, headers: bytes = b"") -> None:
@@ -358,7 +339,7 @@ class Connection(asyncio.Protocol):
         if self._continue_due:
             self._continue_due = False
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if self._queue or self._held or self._refusal is not None:
+        if self._waiting:
             # Not now: whoever has answered is still on the stack.
             self._loop.call_soon(self._pump)
 

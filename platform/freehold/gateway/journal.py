@@ -13,7 +13,7 @@ import shutil
 import uuid
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -40,9 +40,9 @@ class JournalFull(Exception):
 class _Segment:
     number: int
     path: Path
+    first: int  # sequence of the first billed close that it can hold
     live: int = 0  # opens in it without a close
     highest: int = 0  # of the sequences closed in it
-    orphans: list[Open] = field(default_factory=list)
 
 
 class Journal:
@@ -54,8 +54,9 @@ class Journal:
         reserve_bytes: free space on the disk below which `open` is refused.
 
     Attributes:
-        epoch: 32 hex digits, new where there was no journal.
+        epoch: 32 hex digits, new where there was no journal, and where the numbers of one cannot be trusted.
         sequence: of the newest close.
+        replayed: the newest sequence that a former process left.
         synced: the newest sequence known to be on disk; only those are shipped.
         orphans: after the start, opens of a former process without a close. Each must be closed.
     """
@@ -70,59 +71,111 @@ class Journal:
         self._window: deque[tuple[int, UsageRecord]] = deque(maxlen=_WINDOW)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal-sync")
         self._retired: list[int] = []
+        self._read_on = (0, 0, 0)  # segment, sequence, and the position in the file behind it
         self._dirty = False
+        self._unsynced = False  # the last sync failed
         self._failed: OSError | None = None
         self.epoch = ""
         self.sequence = 0
         self.synced = 0
         self.watermark = 0
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        number = self._replay()
-        self.orphans = [entry for segment in self._segments for entry in segment.orphans]
-        self._written = self.sequence
         self._file, self._size = -1, 0
-        self._begin(number)
-        self.synced = self.sequence
+        opens: dict[str, Open] = {}
+        number, whole = self._replay(opens)
+        self.orphans = list(opens.values())
+        self._written = self.sequence
+        if whole:
+            self._begin(number)
+        else:
+            log.error("journal_damaged", epoch=self.epoch, sequence=self.sequence)
+            self._renew(number)
+        self.synced = self.replayed = self.sequence
         self.check_space()
 
     # What a former process left
 
-    def _replay(self) -> int:
-        """Reads all segments. Returns the number of the next one."""
-        number = 0
-        lowest = None
+    def _replay(self, opens: dict[str, Open]) -> tuple[int, bool]:
+        """Reads all segments; fills `opens` with those without a close. Returns the number of the next segment, and
+        whether the sequences go on without a hole through one epoch."""
+        number, whole = 0, True
         for number, path in segments.listing(self._folder):
             data = _read_synced(path)
             found = segments.read_header(data, path)
-            segment = _Segment(number, path)
-            self._segments.append(segment)
             if found is None:
+                whole = whole and segments.is_empty(data)
+                path.rename(path.with_suffix(".damaged"))
                 continue
-            self.epoch = found[0].hex()
-            self.sequence = max(self.sequence, found[1] - 1)
-            lowest = found[1] if lowest is None else lowest
+            epoch, first = found[0].hex(), found[1]
+            if not self._segments:
+                self.epoch, self.sequence, self.watermark = epoch, first - 1, first - 1
+            whole = whole and epoch == self.epoch and first == self.sequence + 1
+            segment = _Segment(number, path, first)
+            self._segments.append(segment)
             for entry in segments.read(data):
-                self._replay_entry(entry, segment)
-        for segment in self._segments:
-            segment.orphans = [entry for entry in segment.orphans if entry.record.event_id in self._opened_in]
-        self.watermark = (lowest or 1) - 1
+                whole = self._replay_entry(entry, segment, opens) and whole
         if not self.epoch:
             self.epoch = uuid.uuid4().hex
-        return number + 1
+        return number + 1, whole
 
-    def _replay_entry(self, entry: Entry, segment: _Segment) -> None:
+    def _replay_entry(self, entry: Entry, segment: _Segment, opens: dict[str, Open]) -> bool:
+        """Returns whether a close has the number that follows."""
         if isinstance(entry, Open):
             self._opened_in[entry.record.event_id] = segment
             segment.live += 1
-            segment.orphans.append(entry)
-            return
+            opens[entry.record.event_id] = entry
+            return True
+        opens.pop(entry.event, None)
         owner = self._opened_in.pop(entry.event, None)
         if owner is not None:
             owner.live -= 1
-        if entry.record is not None:
-            self.sequence = max(self.sequence, entry.sequence)
-            segment.highest = max(segment.highest, entry.sequence)
-            self._window.append((entry.sequence, entry.record))
+        if entry.record is None:
+            return True
+        follows = entry.sequence == self.sequence + 1
+        self.sequence = segment.highest = entry.sequence
+        self._window.append((entry.sequence, entry.record))
+        return follows
+
+    # Another epoch
+
+    def renew_epoch(self) -> bool:
+        """Numbers all that is here anew, from 1 in a new epoch, so that all of it is sent again; metering knows what it
+        has by the event's id. For a journal whose numbers metering knows with another content (an older copy of the
+        volume). False: not now, the disk fails. Raises OSError; the next start then ends what was begun."""
+        if not self.healthy:
+            return False
+        self._renew(self._segments[-1].number + 1)
+        return True
+
+    def _renew(self, number: int) -> None:
+        """Copies segment by segment. Killed in between, it leaves two epochs, which the next start takes for a hole."""
+        former, self._segments = self._segments, deque()
+        self.epoch = uuid.uuid4().hex
+        self.sequence = self._written = self.synced = self.watermark = 0
+        self._window.clear()
+        self._read_on = (0, 0, 0)
+        self._begin(number)
+        copied: set[str] = set()
+        for segment in former:
+            for entry in segments.read(segment.path.read_bytes()):
+                self._copy(entry, copied)
+            os.fdatasync(self._file)
+            segment.path.unlink(missing_ok=True)
+        self.synced = self.sequence
+        log.warning("journal_renewed", epoch=self.epoch, records=self.sequence)
+
+    def _copy(self, entry: Entry, copied: set[str]) -> None:
+        event = entry.record.event_id if isinstance(entry, Open) else entry.event
+        if isinstance(entry, Open):
+            if event in self._opened_in and event not in copied:
+                self._write(entry)
+                self._opened_in[event] = self._segments[-1]
+                self._segments[-1].live += 1
+                copied.add(event)
+        elif entry.record is not None and event not in copied:
+            self.sequence += 1
+            self._closed(Close(event, self.sequence, entry.record))
+            copied.add(event)
 
     # Writing
 
@@ -173,7 +226,10 @@ class Journal:
         self._dirty = True
 
     def _begin(self, number: int) -> None:
-        """Begins a segment. Its header has the sequence of the first billed close that it can hold."""
+        """Begins a segment. Its header has the sequence of the first billed close that it can hold. The one before is
+        on disk by then: a power failure must not take a part out of the middle."""
+        if self._file >= 0:
+            os.fdatasync(self._file)
         path = self._folder / segments.name(number)
         head = segments.header(bytes.fromhex(self.epoch), self._written + 1)
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -186,7 +242,7 @@ class Journal:
         if self._file >= 0:
             self._retired.append(self._file)
         self._file, self._size, self._dirty = file, len(head), True
-        self._segments.append(_Segment(number, path))
+        self._segments.append(_Segment(number, path, self._written + 1))
 
     # Health
 
@@ -212,7 +268,7 @@ class Journal:
             return
         if free < self._reserve_bytes:
             self._fail(OSError(f"{self._folder} has {free} bytes free, {self._reserve_bytes} are kept in reserve"))
-        elif self._failed is not None:
+        elif self._failed is not None and not self._unsynced:
             log.info("journal_recovered")
             self._failed = None
 
@@ -226,19 +282,24 @@ class Journal:
             if not self._dirty:
                 continue
             self._dirty = False
-            newest = self._window[-1][0] if self._window else self.synced
+            epoch, newest = self.epoch, self._window[-1][0] if self._window else self.synced
             retired, self._retired = self._retired, []
             try:
                 await loop.run_in_executor(self._thread, self._sync, retired, self._file)
             except OSError as error:
+                self._retired = retired + self._retired
+                self._dirty = self._unsynced = True
                 self._fail(error)
-            else:
+                continue
+            self._unsynced = False
+            if epoch == self.epoch:
                 self.synced = max(self.synced, newest)
 
     def _sync(self, retired: list[int], file: int) -> None:
-        for old in retired:
-            os.fdatasync(old)
-            os.close(old)
+        """Leaves in `retired` what it could not sync."""
+        while retired:
+            os.fdatasync(retired[0])
+            os.close(retired.pop(0))
         os.fdatasync(file)
 
     def shut(self) -> None:
@@ -258,11 +319,28 @@ class Journal:
             return [item for item in found if item[0] <= self.synced]
         for segment in self._segments:
             if segment.highest > sequence:
-                entries = (entry for entry in segments.read(segment.path.read_bytes()) if isinstance(entry, Close))
-                records = [(entry.sequence, entry.record) for entry in entries if entry.record is not None]
-                wanted = [item for item in records if sequence < item[0] <= self.synced]
-                return wanted[:limit]
+                known = self._read_on[:2] == (segment.number, sequence)
+                records, position = segments.read_closes(
+                    segment.path, self._read_on[2] if known else 0, sequence, limit
+                )
+                if records and records[-1][0] <= self.synced:
+                    self._read_on = segment.number, records[-1][0], position
+                return [item for item in records if item[0] <= self.synced]
         return []
+
+    @property
+    def floor(self) -> int:
+        """The lowest sequence that is still here, or that comes next."""
+        return self._segments[0].first
+
+    def rewind(self, watermark: int) -> bool:
+        """Metering has less than it had (a restored database): what is still here counts as unconfirmed again. Returns
+        whether there is any such."""
+        wanted = max(watermark, self.floor - 1)
+        if wanted >= self.watermark:
+            return False
+        self.watermark = wanted
+        return True
 
     def confirm(self, watermark: int) -> None:
         """Metering has everything up to `watermark`: removes the oldest segments that hold nothing else. Only from the

@@ -8,7 +8,8 @@ from freehold.gateway.errors import ApiError, Shape
 
 if TYPE_CHECKING:
     from freehold.gateway.app import Gateway
-    from freehold.gateway.http1 import Connection, Request
+    from freehold.gateway.exchange import Request
+    from freehold.gateway.http1 import Connection
 
 _TEXT = b"text/plain; charset=utf-8"
 _EXPOSITION = b"text/plain; version=0.0.4; charset=utf-8"

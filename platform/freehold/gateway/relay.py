@@ -4,7 +4,8 @@ Made by app.py once a request is admitted and opened in the journal. It is both 
 upstream connection's Listener; all of it runs as callbacks on the event loop.
 
 Retries: only while nothing of the answer has gone to the client, on a failed connection or 502, 503, 504, at most
-RETRIES times, on another replica where there is one.
+RETRIES times, on another replica where there is one. A request that has broken a fresh connection or a stream may be
+what broke them: it is made again once only, so that it cannot take one replica down after the other.
 """
 
 from __future__ import annotations
@@ -69,6 +70,8 @@ class Relay:
         self._upstream: Upstream | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._tried: list[str] = []
+        self._fresh = False  # the connection was made for this attempt
+        self._broken = 0  # attempts that the request itself may have broken
         self._active: ReplicaRecord | None = None  # counted as outstanding
         self._status = 0
         self._stream: Stream | None = None
@@ -105,7 +108,7 @@ class Relay:
         self._pieces, self._size = [], 0
         upstream = self._pool.take((replica.host, replica.port))
         if upstream is not None:
-            self._forward(upstream, replica)
+            self._forward(upstream, replica, fresh=False)
         else:
             self._connecting = self._loop.create_task(self._connect(replica))
 
@@ -117,10 +120,14 @@ class Relay:
             self._attempt_failed(f"cannot connect: {error!r}")
             return
         self._connecting = None
-        self._forward(upstream, replica)
+        self._forward(upstream, replica, fresh=True)
 
-    def _forward(self, upstream: Upstream, replica: ReplicaRecord) -> None:
+    def _forward(self, upstream: Upstream, replica: ReplicaRecord, *, fresh: bool) -> None:
+        if self.outcome is not None:
+            self._pool.give_back(upstream, (replica.host, replica.port))
+            return
         self._upstream = upstream
+        self._fresh = fresh
         settings = self._settings
         seconds = settings.first_token_seconds if self.call.stream else settings.answer_seconds
         self._deadline = self._loop.time() + seconds
@@ -138,11 +145,18 @@ class Relay:
             self._pool.finish(self._active.id, failed=failed)
             self._active = None
 
+    def _attempt_broken(self, reason: str) -> None:
+        """The engine had the request and did not come to an answer. A kept connection may have been closed before."""
+        self._stream = None
+        if self._fresh or self._status:
+            self._broken += 1
+        self._attempt_failed(reason)
+
     def _attempt_failed(self, reason: str, answer: ApiError | None = None) -> None:
         """Nothing has gone to the client: another attempt, or an answer."""
         self._drop_upstream()
         self._leave_replica(failed=True)
-        if len(self._tried) <= RETRIES:
+        if len(self._tried) <= RETRIES and self._broken < 2:
             log.info("attempt_failed", request=self.bill.event, replica=self.replica, reason=reason[:200])
             if all(replica.id in self._tried for replica in self.route.replicas):
                 self._loop.call_later(_PAUSE_SECONDS, self._attempt)
@@ -184,8 +198,7 @@ class Relay:
         ready = stream.feed(data)
         self._deadline = self._loop.time() + self._settings.between_tokens_seconds
         if stream.failure is not None and not self.bill.answered and ready.count(b"\n\n") == 1:
-            self._stream = None
-            self._attempt_failed(stream.failure)
+            self._attempt_broken(stream.failure)
             return
         if ready:
             self._write(ready)
@@ -193,7 +206,9 @@ class Relay:
             self._end_stream(Outcome.UPSTREAM_ERROR)
         elif stream.done:
             # SDKs close as soon as they have read the end, so it is settled here. The connection's last bytes come by
-            # themselves and send it back to the pool.
+            # themselves and send it back to the pool; they could not if a slow client had made us pause it.
+            if self._upstream is not None:
+                self._upstream.resume()
             self._upstream = None
             self._end_stream(Outcome.OK)
 
@@ -218,8 +233,7 @@ class Relay:
         if self.outcome is not None:
             return
         if self._stream is None or (not self.bill.answered and not self._stream.done):
-            self._stream = None
-            self._attempt_failed(reason)
+            self._attempt_broken(reason)
         else:
             self._finish_stream(self._stream)
 
@@ -233,8 +247,7 @@ class Relay:
 
     def _finish_stream(self, stream: Stream) -> None:
         if not stream.done and not self.bill.answered:
-            self._stream = None
-            self._attempt_failed("the engine's stream was empty")
+            self._attempt_broken("the engine's stream was empty")
             return
         tail = stream.finish()
         if tail:
@@ -272,6 +285,9 @@ class Relay:
         """Settles before the last bytes go out: a client that has its answer finds it in the journal."""
         self._deadline = _NEVER
         self.outcome = outcome
+        connecting, self._connecting = self._connecting, None
+        if connecting is not None:
+            connecting.cancel()
         self.bill.settle(outcome, self.replica)
         self._report(self, status)
 
@@ -281,8 +297,6 @@ class Relay:
         """The client hung up or was cut off: the engine is told at once."""
         if self.outcome is not None:
             return
-        if self._connecting is not None:
-            self._connecting.cancel()
         self._drop_upstream()
         self._leave_replica(failed=False)
         self._over(Outcome.CLIENT_CLOSED, 200 if self.bill.answered else 499)

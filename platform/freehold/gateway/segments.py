@@ -26,6 +26,7 @@ _MAGIC = b"FHJRNL\0\0"
 _HEADER = struct.Struct(">8sHxx16sQI")  # magic, version, epoch, next sequence when it was begun, CRC of what precedes
 _PREFIX = struct.Struct(">II")
 _LARGEST = 1024 * 1024
+_PIECE = 2 * _LARGEST  # read at once; holds any record
 
 
 class Open(msgspec.Struct, frozen=True, tag="open", tag_field="t", omit_defaults=True):
@@ -86,17 +87,46 @@ def read_header(data: bytes, path: Path) -> tuple[bytes, int] | None:
     return epoch, sequence
 
 
+def is_empty(data: bytes) -> bool:
+    """Whether a file without a readable header cannot have held a record."""
+    return len(data) <= _HEADER.size
+
+
 def read(data: bytes) -> Iterator[Entry]:
     """Entries of a segment up to its end or its torn tail."""
-    position = _HEADER.size
+    return (entry for entry, _ in _scan(data, _HEADER.size))
+
+
+def read_closes(path: Path, position: int, above: int, limit: int) -> tuple[list[tuple[int, UsageRecord]], int]:
+    """Billed closes with a sequence above `above`, at most `limit`, from `position` on (0: the first). Returns them and
+    the position behind the last, from which the next call can go on."""
+    position = max(position, _HEADER.size)
+    found: list[tuple[int, UsageRecord]] = []
+    with path.open("rb") as file:
+        while True:
+            file.seek(position)
+            data = file.read(_PIECE)
+            end = 0
+            for entry, end in _scan(data, 0):
+                if isinstance(entry, Close) and entry.record is not None and entry.sequence > above:
+                    found.append((entry.sequence, entry.record))
+                    if len(found) == limit:
+                        return found, position + end
+            position += end
+            if end == 0 or len(data) < _PIECE:
+                return found, position
+
+
+def _scan(data: bytes, position: int) -> Iterator[tuple[Entry, int]]:
+    """Entries and the position behind each."""
     while position + _PREFIX.size <= len(data):
         length, checksum = _PREFIX.unpack_from(data, position)
         start = position + _PREFIX.size
         payload = data[start : start + length]
         if length > _LARGEST or len(payload) < length or zlib.crc32(payload) != checksum:
             return
-        yield _decoder.decode(payload)
         position = start + length
+        yield _decoder.decode(payload), position
 
 
 def write_all(file: int, data: bytes, position: int) -> None:

@@ -13,6 +13,8 @@ from freehold.common import env, ports
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_LONGEST_ID = 200  # as metering takes them
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -23,7 +25,8 @@ class Settings:
         state: GATEWAY_STATE, else $FREEHOLD_DATA/gateway. Journal, slots and snapshot; one gateway a folder.
         gateway_id: GATEWAY_ID, else the host's name. Names this journal to metering; must be stable over restarts.
         region: FREEHOLD_REGION.
-        host, port, private_port: FREEHOLD_HOST and common/ports.py. The private port serves health and metrics.
+        host, port: FREEHOLD_HOST and common/ports.py.
+        private_host, private_port: loopback, whatever FREEHOLD_HOST says. Serves health and metrics.
         max_requests: GATEWAY_MAX_REQUESTS. Requests in flight; one more is answered 503. Each has a slot on disk.
         max_head, max_body, max_answer: 64 KiB of request head, 32 MiB of body, 256 MiB of an answer in one piece.
         head_seconds, body_seconds, idle_seconds: how long a client may take for its head and body, or stay idle.
@@ -49,6 +52,7 @@ class Settings:
     region: str = "local"
     host: str = ports.HOST
     port: int = ports.GATEWAY
+    private_host: str = ports.LOOPBACK
     private_port: int = ports.GATEWAY_METRICS
     max_requests: int = 4_096
     max_head: int = 64 * 1024
@@ -81,11 +85,17 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         except ValueError:
             raise env.ConfigurationError(f"{name}={value!r} is not a number of seconds.") from None
 
+    gateway_id = env.text("GATEWAY_ID", socket.gethostname(), environ=environ)
+    if "/" in gateway_id or "\0" in gateway_id or len(gateway_id) > _LONGEST_ID:
+        raise env.ConfigurationError(
+            f"GATEWAY_ID={gateway_id[:_LONGEST_ID]!r} must have at most {_LONGEST_ID} characters and no slash or NUL: "
+            "metering would refuse its usage."
+        )
     state = environ.get("GATEWAY_STATE") or str(Path(env.text("FREEHOLD_DATA", environ=environ)) / "gateway")
     return Settings(
         redis_url=env.text("REDIS_URL", environ=environ),
         state=Path(state),
-        gateway_id=env.text("GATEWAY_ID", socket.gethostname(), environ=environ),
+        gateway_id=gateway_id,
         region=env.text("FREEHOLD_REGION", "local", environ=environ),
         max_requests=env.integer("GATEWAY_MAX_REQUESTS", 4_096, environ=environ),
         connect_seconds=seconds("GATEWAY_CONNECT_SECONDS", 5),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 BATCH = 500
+IN_STREAM = 50_000  # records that may wait in Redis; the rest waits in the journal
 POLL_SECONDS = 0.2
 _RETRY_SECONDS = 1.0
 
@@ -56,6 +57,7 @@ class Shipper:
         self._resend_seconds = resend_seconds
         self._in_stream: deque[_Sent] = deque()
         self._progress = time.monotonic()
+        self._shipped = False  # anything, since the start
         self.sent = journal.watermark
 
     async def run(self) -> None:
@@ -76,6 +78,12 @@ class Shipper:
         field = f"{self._gateway}/{journal.epoch}"
         found = await self._client.hget(names.WATERMARKS, field)
         watermark = int(found) if found is not None else journal.watermark
+        if watermark > (journal.sequence if self._shipped else journal.replayed):
+            self._journal_is_older(watermark)
+            return
+        if journal.rewind(watermark):
+            log.warning("metering_went_back", watermark=watermark, resending_from=journal.watermark + 1)
+            self._send_again()
         if watermark > journal.watermark:
             self._progress = time.monotonic()
             journal.confirm(watermark)
@@ -84,7 +92,10 @@ class Shipper:
         self.sent = max(self.sent, journal.watermark)
         if self.sent > journal.watermark and time.monotonic() - self._progress > self._resend_seconds:
             await self._look_for_loss()
-        while batch := journal.closed_after(self.sent, BATCH):
+        while (room := IN_STREAM - (self.sent - journal.watermark)) > 0:
+            batch = journal.closed_after(self.sent, min(BATCH, room))
+            if not batch:
+                return
             await self._send([record for _, record in batch], batch[0][0])
 
     async def _send(self, records: list[UsageRecord], first: int) -> None:
@@ -93,7 +104,9 @@ class Shipper:
             epoch=self._journal.epoch,
             first_sequence=first,
             records=tuple(records),
+            floor=self._journal.floor,
         )
+        self._shipped = True
         position = await self._client.xadd(names.USAGE, {"b": msgspec.msgpack.encode(batch)})
         if self.sent <= self._journal.watermark:
             self._progress = time.monotonic()
@@ -109,8 +122,20 @@ class Shipper:
             if await self._client.xrange(names.USAGE, min=oldest, max=oldest, count=1):
                 return
         log.warning("stream_lost_records", resending_from=self._journal.watermark + 1, up_to=self.sent)
+        self._send_again()
+
+    def _send_again(self) -> None:
         self._in_stream.clear()
         self.sent = self._journal.watermark
+
+    def _journal_is_older(self, watermark: int) -> None:
+        """Metering has numbers that this journal never gave, so it is an older copy; what it would give them now would
+        be dropped as known."""
+        log.error("journal_older_than_metering", watermark=watermark, sequence=self._journal.sequence)
+        try:
+            self._journal.renew_epoch()
+        finally:
+            self._send_again()
 
     async def close(self) -> None:
         """Sends what is left, as far as Redis takes it, and disconnects."""

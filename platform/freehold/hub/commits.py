@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from freehold.common.errors import Conflict, InvalidInput, NotFound, Refused
+from freehold.db.connections import release
 from freehold.hub.errors import ENTRY_NOT_FOUND, HubError
 from freehold.hub.identity import actor_of, model_of
 from freehold.hub.requests import HubRequest, text_of
@@ -31,6 +32,7 @@ def commit(request: HubRequest) -> HttpResponse:
     """Commits to a branch. 412 where the parent has moved, 422 with files and reasons where the content is refused."""
     actor, tenant_id = actor_of(request.caller)
     model = model_of(request.caller, request.part("namespace"), request.part("name"))
+    release()  # reading takes as long as the body is large; others need the connection meanwhile
     header, operations = _read(request.http, actor, tenant_id)
     try:
         revision = services.revision_commit(
@@ -87,11 +89,12 @@ def _large(value: dict[str, Any], tenant_id: uuid.UUID) -> trees.Add:
 
 def _content(value: dict[str, Any]) -> bytes:
     content = value.get("content", "")
-    encoding = text_of(value, "encoding", "utf-8")
+    if not isinstance(content, str):
+        raise InvalidInput("content must be text.", field="content")
     try:
-        return base64.b64decode(content, validate=True) if encoding == "base64" else str(content).encode()
-    except (binascii.Error, ValueError, TypeError):
-        raise InvalidInput(f"The content of {text_of(value, 'path')!r} is not {encoding}.") from None
+        return base64.b64decode(content, validate=True) if value.get("encoding") == "base64" else content.encode()
+    except (binascii.Error, ValueError):
+        raise InvalidInput(f"The content of {text_of(value, 'path')!r} is neither UTF-8 nor base64.") from None
 
 
 def _lines(http: HttpRequest) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from django.http import HttpResponse, JsonResponse
 
-from freehold.common.errors import FreeholdError, NotAuthenticated
+from freehold.common.errors import FreeholdError, NotAuthenticated, RateLimited, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +39,8 @@ def response_of(error: HubError | FreeholdError) -> HttpResponse:
         return _response(error.status, error.message, error.message, error.code, error.headers)
     if isinstance(error, NotAuthenticated):
         return _response(error.status, error.message, INVALID_CREDENTIALS, "", {})
-    return _response(error.status, error.message, error.message, "", {})
+    again = {"Retry-After": "10"} if isinstance(error, RateLimited | Unavailable) else {}
+    return _response(error.status, error.message, error.message, "", again)
 
 
 def _response(status: int, message: str, header_message: str, code: str, headers: Mapping[str, str]) -> HttpResponse:

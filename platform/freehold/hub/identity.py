@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """An authenticated caller. Exactly one of `actor` (an API key) and `revision_id` (a fetch token) is set."""
+    """An authenticated caller. Exactly one of `actor` (an API key) and `revision_id`, with its `repo_id` (a fetch
+    token), is set."""
 
     tenant_id: uuid.UUID
     slug: str
     actor: Actor | None = None
     revision_id: uuid.UUID | None = None
+    repo_id: uuid.UUID | None = None
 
 
 def caller_of(request: HttpRequest) -> Caller | None:
@@ -48,7 +50,10 @@ def caller_of(request: HttpRequest) -> Caller | None:
         revision = selectors.revision_by_key(tenant_id=grant.tenant_id, revision_id=grant.revision_id)
     except NotFound:
         raise NotAuthenticated("The revision of this fetch token is gone.") from None
-    return Caller(tenant_id=grant.tenant_id, slug=revision.repo.tenant.slug, revision_id=revision.pk)
+    tenant = revision.repo.tenant
+    if tenant.suspended_at is not None:
+        raise PermissionDenied(f"The tenant {tenant.slug} is suspended.")
+    return Caller(tenant_id=tenant.pk, slug=tenant.slug, revision_id=revision.pk, repo_id=revision.repo_id)
 
 
 def actor_of(caller: Caller | None) -> tuple[Actor, uuid.UUID]:
@@ -61,7 +66,14 @@ def actor_of(caller: Caller | None) -> tuple[Actor, uuid.UUID]:
 
 
 def model_of(caller: Caller | None, namespace: str, name: str) -> ModelRepo:
-    """The model `namespace/name`. To a stranger a private model and a missing one are the same."""
+    """The model `namespace/name`, for all that is not about one revision. Raises PermissionDenied for a fetch token."""
+    if caller is not None:
+        actor_of(caller)
+    return _model(caller, namespace, name)
+
+
+def _model(caller: Caller | None, namespace: str, name: str) -> ModelRepo:
+    """To a stranger a private model and a missing one are the same; to a fetch token so is all but its own."""
     if caller is None:
         raise HubError(401, "Repository not found, or you are not logged in.", code=REPO_NOT_FOUND)
     if caller.actor is not None:
@@ -70,14 +82,17 @@ def model_of(caller: Caller | None, namespace: str, name: str) -> ModelRepo:
     if namespace != caller.slug:
         raise missing
     try:
-        return selectors.model_find(tenant_id=caller.tenant_id, name=name)
+        model = selectors.model_find(tenant_id=caller.tenant_id, name=name)
     except NotFound:
         raise missing from None
+    if caller.repo_id not in {None, model.pk}:
+        raise missing
+    return model
 
 
 def revision_of(caller: Caller | None, namespace: str, name: str, revision: str) -> Revision:
     """What a branch, tag or commit of a model means, within what the caller may read."""
-    model = model_of(caller, namespace, name)
+    model = _model(caller, namespace, name)
     try:
         found = selectors.revision_of(model=model, revision=revision)
     except NotFound as error:

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from django.http import HttpResponse, JsonResponse
 
 from freehold.hub.errors import ENTRY_NOT_FOUND, HubError
-from freehold.hub.identity import revision_of
+from freehold.hub.identity import actor_of, revision_of
 from freehold.hub.requests import HubRequest, list_of
 from freehold.registry import digests, names, selectors
 
@@ -92,7 +92,9 @@ def paths_info(request: HubRequest) -> HttpResponse:
 
 
 def history(request: HubRequest) -> HttpResponse:
-    """The commits that led to a revision, newest first."""
+    """The commits that led to a revision, newest first. Not for fetch tokens, which read one revision."""
+    if request.caller is not None:
+        actor_of(request.caller)
     line = selectors.history(revision=_revision(request))
     page, limit = request.http.GET.get("p", "0"), request.http.GET.get("limit", "50")
     size = min(int(limit), _PAGE) if limit.isdigit() and int(limit) > 0 else 50

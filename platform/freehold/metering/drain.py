@@ -14,6 +14,7 @@ from typing import Any
 import redis
 from django.db import DataError, IntegrityError, connection, transaction
 
+from freehold.common.logging import get_logger
 from freehold.db.rls import system_scope
 from freehold.metering.due import hours_mark
 from freehold.metering.intake import Batch, Journal, Numbered, Reject, Usage, parse, plan, read, refuse
@@ -22,14 +23,18 @@ from freehold.metering.records import DueHourKey
 from freehold.tenancy.models import Tenant
 from freehold.wire import names
 
+log = get_logger(__name__)
+
 _LOCK = 0x4452414E  # "DRAN": one drain at a time
 _BATCH = 500
 
-# Two drains may tell their watermarks in the wrong order; only the higher one counts.
+# ARGV: triples field, watermark, whether the journal waits for a resend. Two drains may tell their watermarks in the
+# wrong order, so only the higher one counts. Except above a gap: if this database has less than was told (it was
+# restored), the gateway must know, or it would never send again. Told too low it only sends what is dropped.
 _TELL = """
-for i = 1, #ARGV, 2 do
-  local old = redis.call('HGET', KEYS[1], ARGV[i])
-  if not old or tonumber(old) < tonumber(ARGV[i + 1]) then
+for i = 1, #ARGV, 3 do
+  local old, new = tonumber(redis.call('HGET', KEYS[1], ARGV[i])), tonumber(ARGV[i + 1])
+  if (not old and new > 0) or (old and (old < new or (ARGV[i + 2] == '1' and old > new))) then
     redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
   end
 end
@@ -38,13 +43,15 @@ end
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Committed:
-    """What one transaction did. `done` entries may be deleted, `held` ones wait for a gap to be filled."""
+    """What one transaction did. `done` entries may be deleted, `held` ones, of `waiting` journals, wait for a gap to be
+    filled."""
 
     events: int
     rejects: int
     marks: Mapping[Journal, int]
     done: tuple[bytes, ...]
     held: tuple[bytes, ...]
+    waiting: frozenset[Journal]
 
 
 def entries_commit(entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> Committed | None:
@@ -58,25 +65,27 @@ def entries_commit(entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> Co
         todo = plan(batches, _watermarks({batch.journal for batch in batches}))
         usages, rejects = _sort_out(todo.records)
         refused = _insert(usages)
-        rejects += refused
+        rejects += [*refused, *todo.lost]
         _quarantine([*rejects, *(item for _, item in unreadable)])
         hours_mark(_hours(usages))
         _advance(todo.marks)
+    for gap in todo.lost:
+        log.error("usage_lost", gateway=gap.journal[0], epoch=gap.journal[1], reason=gap.reason)
     return Committed(
         events=len(usages) - len(refused),
         rejects=len(rejects) + len(unreadable),
         marks=todo.marks,
         done=(*todo.done, *(entry for entry, _ in unreadable)),
         held=todo.held,
+        waiting=todo.waiting,
     )
 
 
 def acknowledge(client: redis.Redis, committed: Committed) -> None:
     """Tells gateways what is committed, then deletes the entries, in that order. Raises redis.RedisError."""
     arguments: list[str | int] = []
-    for (gateway, epoch), sequence in committed.marks.items():
-        if sequence > 0:
-            arguments += [f"{gateway}/{epoch}", sequence]
+    for journal, sequence in committed.marks.items():
+        arguments += ["/".join(journal), sequence, int(journal in committed.waiting)]
     if arguments:
         client.register_script(_TELL)(keys=[names.WATERMARKS], args=arguments)
     if committed.done:

@@ -31,16 +31,18 @@ class _Envelope(msgspec.Struct, frozen=True):
     epoch: str
     first_sequence: int
     records: tuple[msgspec.Raw, ...]
+    floor: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """One stream entry. `records` are msgpack bytes; the first has number `first_sequence`."""
+    """One stream entry. `records` are msgpack bytes; the first has number `first_sequence`. `floor`: see UsageBatch."""
 
     entry: bytes
     journal: Journal
     first_sequence: int
     records: tuple[bytes, ...]
+    floor: int = 0
 
     @property
     def last_sequence(self) -> int:
@@ -93,12 +95,16 @@ class Plan:
         marks: journals seen → their watermark once `records` are committed (0: still nothing).
         done: entries that may go once that has happened.
         held: entries above a gap: they wait in the stream for the resend.
+        waiting: journals of those entries.
+        lost: gaps that nobody can fill any more; the marks have gone past them.
     """
 
     records: tuple[Numbered, ...]
     marks: Mapping[Journal, int]
     done: tuple[bytes, ...]
     held: tuple[bytes, ...]
+    waiting: frozenset[Journal] = frozenset()
+    lost: tuple[Reject, ...] = ()
 
 
 def parse(entry: bytes, fields: Mapping[bytes, bytes]) -> Batch | Reject:
@@ -119,27 +125,53 @@ def parse(entry: bytes, fields: Mapping[bytes, bytes]) -> Batch | Reject:
         journal=(envelope.gateway, envelope.epoch),
         first_sequence=envelope.first_sequence,
         records=tuple(bytes(record) for record in envelope.records),
+        floor=min(envelope.floor, envelope.first_sequence),
     )
 
 
 def plan(batches: Iterable[Batch], watermarks: Mapping[Journal, int]) -> Plan:
-    """Which records are new, given what is committed. Nothing is ever taken from above a gap."""
+    """Which records are new, given what is committed. Nothing is ever taken from above a gap.
+
+    A gap below a journal's floor is one that was confirmed before: this database has forgotten it (it was restored from
+    a backup) and the gateway has nothing to fill it with. It is recorded and passed.
+    """
     marks: dict[Journal, int] = {}
     records: list[Numbered] = []
     done: list[bytes] = []
     held: list[bytes] = []
+    waiting: set[Journal] = set()
+    lost: list[Reject] = []
     for batch in sorted(batches, key=lambda batch: (batch.journal, batch.first_sequence)):
         mark = marks.setdefault(batch.journal, watermarks.get(batch.journal, 0))
+        if batch.records and batch.floor > mark + 1:
+            lost.append(_missing(batch.journal, mark + 1, batch.floor - 1))
+            mark = marks[batch.journal] = batch.floor - 1
         if batch.first_sequence > mark + 1:
             # An empty batch above the mark tells nothing; it must not move the mark.
             (held if batch.records else done).append(batch.entry)
+            if batch.records:
+                waiting.add(batch.journal)
             continue
         for sequence in range(mark + 1, batch.last_sequence + 1):
             raw = batch.records[sequence - batch.first_sequence]
             records.append(Numbered(journal=batch.journal, sequence=sequence, raw=raw))
         marks[batch.journal] = max(mark, batch.last_sequence)
         done.append(batch.entry)
-    return Plan(records=tuple(records), marks=marks, done=tuple(done), held=tuple(held))
+    return Plan(
+        records=tuple(records),
+        marks=marks,
+        done=tuple(done),
+        held=tuple(held),
+        waiting=frozenset(waiting),
+        lost=tuple(lost),
+    )
+
+
+def _missing(journal: Journal, first: int, last: int) -> Reject:
+    """Stands for records that were committed once and are in no place that we know."""
+    reason = f"sequences {first} to {last} were confirmed before, are not in this database, and cannot be sent again"
+    raw = msgspec.msgpack.encode((*journal, first, last))
+    return Reject(reason=reason, raw=raw, journal=journal, sequence=first)
 
 
 def read(source: Numbered) -> Usage | Reject:

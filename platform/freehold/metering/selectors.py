@@ -4,14 +4,16 @@ system's with `tenant_id` given all the same."""
 from __future__ import annotations
 
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from django.db.models import Count, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce, TruncHour
 
 from freehold.metering.choices import BillingMode, ReplicaState
 from freehold.metering.models import ReplicaInterval, UsageEvent
-from freehold.metering.records import Running, UsageSum, UsageTotal
+from freehold.metering.records import DueHourKey, Running, UsageSum, UsageTotal
+
+_HOUR = timedelta(hours=1)
 
 
 def usage_sums(
@@ -101,6 +103,30 @@ def replicas_run_on(*, tenant_id: uuid.UUID, at: datetime) -> bool:
         state=ReplicaState.READY.value,
         started_at__lte=at,
     ).exists()
+
+
+def hours_used(*, start: datetime, end: datetime) -> set[DueHourKey]:
+    """Every tenant's UTC hours with usage or billed running time in [start, end). Needs the system's scope."""
+    first = start.replace(minute=0, second=0, microsecond=0)
+    rows = (
+        UsageEvent.objects.filter(occurred_at__gte=first, occurred_at__lt=end)
+        .annotate(hour=TruncHour("occurred_at", tzinfo=UTC))
+        .values_list("tenant_id", "hour")
+        .distinct()
+    )
+    hours = {DueHourKey(tenant_id=tenant_id, hour=hour) for tenant_id, hour in rows}
+    intervals = ReplicaInterval.objects.filter(
+        Q(ended_at=None) | Q(ended_at__gt=first),
+        billing_mode=BillingMode.GPU_SECONDS.value,
+        state=ReplicaState.READY.value,
+        started_at__lt=end,
+    )
+    for tenant_id, started_at, ended_at in intervals.values_list("tenant_id", "started_at", "ended_at"):
+        hour = max(started_at, first).replace(minute=0, second=0, microsecond=0)
+        while hour < min(ended_at or end, end):
+            hours.add(DueHourKey(tenant_id=tenant_id, hour=hour))
+            hour += _HOUR
+    return hours
 
 
 def _events(

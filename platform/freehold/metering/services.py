@@ -33,7 +33,7 @@ class DrainReport:
     """What a drain did.
 
     Attributes:
-        entries: stream entries looked at; one that waits above a gap may be counted more than once.
+        entries: stream entries that are done with.
         events: records committed as events.
         rejects: records or whole entries set aside in UsageReject.
         held: entries left in the stream above a gap, until the gateway has resent what is missing.
@@ -50,9 +50,10 @@ class DrainReport:
 def usage_drain(*, client: redis.Redis, chunk: int = 64, most: int = 4_096) -> DrainReport:
     """Commits what gateways have reported, oldest first, and tells them how far it got.
 
-    A transaction a `chunk` of stream entries; stops after about `most` of them. Passes over the stream again for as
-    long as that fills gaps. Safe to run twice at once and to be killed at any point. Raises redis.RedisError and
-    Django's database errors, after which running it again is all there is to do.
+    A transaction a `chunk` of stream entries; stops when about `most` of them are done. Those that wait above a gap do
+    not count, or the gap of one gateway could keep the others', and its own resend, from being read. Passes over the
+    stream again for as long as that fills gaps. Safe to run twice at once and to be killed at any point. Raises
+    redis.RedisError and Django's database errors, after which running it again is all there is to do.
     """
     report = DrainReport()
     while True:
@@ -79,7 +80,7 @@ def _pass(client: redis.Redis, report: DrainReport, chunk: int, most: int) -> Dr
         start = f"({entries[-1][0].decode()}"
         report = replace(
             report,
-            entries=report.entries + len(entries),
+            entries=report.entries + len(entries) - len(committed.held),
             events=report.events + committed.events,
             rejects=report.rejects + committed.rejects,
             held=report.held + len(committed.held),

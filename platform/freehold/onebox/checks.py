@@ -74,7 +74,7 @@ def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((ports.HOST, port))
+            probe.bind((ports.HOST if port in {ports.WEB, ports.GATEWAY} else ports.LOOPBACK, port))
         except OSError:
             return False
     return True

@@ -28,11 +28,18 @@ def down() -> int:
 
 
 def clean() -> int:
-    """Stops everything, then removes FREEHOLD_HOME, data and the engine's environment. The Makefile removes .venv."""
+    """Stops everything, then removes FREEHOLD_HOME, data and the engine's environment. The Makefile removes .venv.
+
+    Touches nothing where one of the folders held something before us.
+    """
+    layout = Layout.of()
+    if layout.not_ours:
+        for folder in layout.not_ours:
+            print(f"error: {folder} held other files before Freehold came. Remove what you do not need by hand.")
+        return 1
     status = down()
     if status:
         return status
-    layout = Layout.of()
     for folder in (layout.data, layout.run, layout.home, engine_folder()):
         _remove(folder)
     link = ROOT / ".venv-engine"

@@ -23,7 +23,7 @@ def environment(
     layout: Layout, credentials: Credentials, *, inherited: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
     """The variables of docs/configuration.md for this installation, on top of what we were started with."""
-    host = f"{ports.HOST}:{ports.POSTGRES}/{DATABASE}"
+    host = f"{ports.LOOPBACK}:{ports.POSTGRES}/{DATABASE}"
     values = {
         "PATH": inherited.get("PATH", "/usr/bin:/bin"),
         "PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}",
@@ -31,15 +31,15 @@ def environment(
         "DJANGO_SETTINGS_MODULE": "freehold.config.settings.onebox",
         "DATABASE_URL": f"postgresql://{APP}:{credentials.postgres_app}@{host}",
         "DATABASE_MIGRATE_URL": f"postgresql://{OWNER}:{credentials.postgres_owner}@{host}",
-        "REDIS_URL": f"redis://:{credentials.redis}@{ports.HOST}:{ports.REDIS}/0",
+        "REDIS_URL": f"redis://:{credentials.redis}@{ports.LOOPBACK}:{ports.REDIS}/0",
         "SECRET_KEY": credentials.secret_key,
         "FREEHOLD_ENCRYPTION_KEYS": credentials.encryption_key,
         "FREEHOLD_HOME": str(layout.home),
         "FREEHOLD_DATA": str(layout.data),
         "FREEHOLD_INSTANCE": layout.instance,
         "FREEHOLD_PORT_OFFSET": str(ports.OFFSET),
-        "FREEHOLD_PUBLIC_URL": f"http://{ports.HOST}:{ports.WEB}",
-        "FREEHOLD_GATEWAY_URL": f"http://{ports.HOST}:{ports.GATEWAY}",
+        "FREEHOLD_PUBLIC_URL": f"http://{ports.ADDRESS}:{ports.WEB}",
+        "FREEHOLD_GATEWAY_URL": f"http://{ports.ADDRESS}:{ports.GATEWAY}",
         "FREEHOLD_REGION": "local",
         "FREEHOLD_LOG_JSON": "0",
         "OBJECT_STORE_PATH": str(layout.data / "objects"),

@@ -15,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 ELSEWHERE = Path("/var/lib")
+MARKER = ".freehold-installation"  # in a folder that held nothing before us
 
 DATABASE_USER = "nobody"  # PostgreSQL wants an account with a name
 ENGINE_UID = 61230  # no account at all: engines may not touch the databases' files, and own nothing themselves
@@ -72,8 +73,25 @@ class Layout:
             run = Path("/tmp") / f"freehold-{os.geteuid()}-{short_hash(home)}"  # noqa: S108 - private() checks its owner
         return cls(home=home, data=data, run=run)
 
+    def claim(self) -> None:
+        """Marks `home` and `data` as ours where they are new or empty. What was there before us is never removed."""
+        for folder in (self.home, self.data):
+            folder.mkdir(parents=True, exist_ok=True)
+            if not any(folder.iterdir()):
+                (folder / MARKER).write_text("Freehold made this folder; `make clean` removes it with all it holds.\n")
+
+    @property
+    def not_ours(self) -> list[Path]:
+        """Which of `home` and `data` held something before us, whoever named them to us."""
+        ours = {ROOT / ".freehold", ELSEWHERE / f"freehold-{short_hash(self.home)}" / "data"}
+        folders = [self.home, self.data]
+        if self.is_elsewhere or not _is_marked(self.home, ours):
+            return [folder for folder in folders if folder.is_dir() and not _is_marked(folder, ours)]
+        return []  # `data` goes with the `home` around it
+
     def create(self) -> None:
         """Makes the folders. `home` and `data` let others pass through; what is secret in them is closed by itself."""
+        self.claim()
         for folder in (self.home, self.data, self.logs, self.data / "static"):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o755)
@@ -120,6 +138,10 @@ class Layout:
     def redis(self) -> Path:
         """Redis' data folder."""
         return self.data / "redis"
+
+
+def _is_marked(folder: Path, ours: set[Path]) -> bool:
+    return folder in ours or (folder / MARKER).is_file()
 
 
 def private(folder: Path) -> Path:

@@ -17,6 +17,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from freehold.common.ports import LOOPBACK
 from freehold.onebox.account import bare_environment, database_account
 from freehold.onebox.layout import drops_privileges, others_may_enter
 
@@ -79,7 +80,7 @@ class EmbeddedPostgres:
     def command(self) -> list[str]:
         """What runs the server in the foreground, as whoever runs it. SIGINT ends it quickly and cleanly."""
         settings = {
-            "listen_addresses": "127.0.0.1",
+            "listen_addresses": LOOPBACK,
             "port": str(self.port),
             "unix_socket_directories": "",
             "max_connections": "60",
@@ -171,7 +172,7 @@ class EmbeddedPostgres:
     def url(self, role: str, database: str = DATABASE) -> str:
         """How `role` connects."""
         password = {SUPERUSER: self.passwords.superuser, OWNER: self.passwords.owner, APP: self.passwords.app}[role]
-        return f"postgresql://{role}:{password}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://{role}:{password}@{LOOPBACK}:{self.port}/{database}"
 
     def _tool(self, name: str, *arguments: str) -> None:
         account = database_account()

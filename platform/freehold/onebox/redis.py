@@ -10,6 +10,7 @@ from pathlib import Path
 
 import redis
 
+from freehold.common.ports import LOOPBACK
 from freehold.onebox.account import bare_environment, database_account
 from freehold.onebox.layout import drops_privileges, others_may_enter
 from freehold.onebox.postgres import DatabaseFailed, MissingWheel
@@ -37,7 +38,7 @@ class EmbeddedRedis:
         self.folder.chmod(0o700)
         database_account().own(self.folder)
         lines = [
-            "bind 127.0.0.1",
+            f"bind {LOOPBACK}",
             f"port {self.port}",
             f"dir {self.folder}",
             f"requirepass {self.password}",
@@ -105,7 +106,7 @@ class EmbeddedRedis:
     @property
     def url(self) -> str:
         """REDIS_URL."""
-        return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
+        return f"redis://:{self.password}@{LOOPBACK}:{self.port}/0"
 
 
 def program(*, near: Path) -> Path:

@@ -47,6 +47,7 @@ class Stack:
     @contextmanager
     def starting(self) -> Iterator[None]:
         """Keeps a second `make up` out while one is at work. Raises Busy."""
+        self.layout.claim()  # before anything lies there
         private(self.layout.run)
         with (self.layout.run / "up.lock").open("w") as file:
             try:
@@ -77,7 +78,7 @@ class Stack:
         postgres.wait()
         redis.wait()
         postgres.prepare()
-        report.step(f"PostgreSQL and Redis answer on 127.0.0.1:{ports.POSTGRES} and :{ports.REDIS}")
+        report.step(f"PostgreSQL and Redis answer on {ports.LOOPBACK}:{ports.POSTGRES} and :{ports.REDIS}")
         self._migrate(variables)
         report.step("the database is migrated")
         for name in PLATFORM:
@@ -116,8 +117,8 @@ class Stack:
     def _wait_for_doors(self, supervisor: Supervisor) -> None:
         """Until web and gateway answer and no process is in trouble."""
         doors = {
-            "web": f"http://{ports.HOST}:{ports.WEB}/healthz",
-            "gateway": f"http://{ports.HOST}:{ports.GATEWAY}/v1/models",
+            "web": f"http://{ports.ADDRESS}:{ports.WEB}/healthz",
+            "gateway": f"http://{ports.ADDRESS}:{ports.GATEWAY}/v1/models",
         }
         deadline = time.monotonic() + _READY_SECONDS
         with httpx.Client(timeout=2, trust_env=False) as client:

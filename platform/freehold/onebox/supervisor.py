@@ -268,6 +268,8 @@ class Supervisor:
             return getattr(proxy.supervisor, method)(*arguments)
         except (xmlrpc.client.Error, HTTPException, OSError) as problem:
             raise SupervisorFailed(f"supervisord: {problem}") from None
+        finally:
+            transport.close()
 
 
 def tail(log: Path, lines: int = 12) -> str:

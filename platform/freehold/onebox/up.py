@@ -100,7 +100,7 @@ def _seed(variables: dict[str, str]) -> tuple[str, bool]:
 
 def _facts(layout: Layout, api_key: str) -> dict[str, Any]:
     credentials = Credentials.of(layout.secrets)
-    web, gateway = f"http://{ports.HOST}:{ports.WEB}", f"http://{ports.HOST}:{ports.GATEWAY}"
+    web, gateway = f"http://{ports.ADDRESS}:{ports.WEB}", f"http://{ports.ADDRESS}:{ports.GATEWAY}"
     return {
         "console_url": web,
         "api_url": f"{web}/api/v1",

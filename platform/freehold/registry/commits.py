@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from freehold.common import clock
 from freehold.common.errors import Conflict, InvalidInput, NotFound, Refused
+from freehold.db.connections import release
 from freehold.db.rls import tenant_scope
-from freehold.registry import digests, names, selectors, storage, trees
+from freehold.registry import digests, names, selectors, storage, trees, turns
 from freehold.registry.choices import RefKind, RevisionStatus
 from freehold.registry.inspection.facts import ADAPTER_CONFIG, CONFIG
 from freehold.registry.inspection.run import InspectedFile, Report, inspect
@@ -60,9 +61,12 @@ def revision_commit(
     """Commits to a branch of the model named `repo`. A commit that changes nothing answers with the branch's head.
 
     Raises Refused (files and reasons; nothing is registered), Conflict (`parent` is not the branch's head), NotFound,
-    InvalidInput. A refusal leaves uploaded content in the store, and the branch as it was.
+    InvalidInput, RateLimited and Unavailable (too many inspections at once). A refusal leaves uploaded content in the
+    store, and the branch as it was.
     """
     require(actor, Operation.MODEL_WRITE, tenant_id=tenant_id)
+    names.check_text(message, field="summary")
+    names.check_text(description, field="description")
     for _ in range(_ATTEMPTS):
         model = selectors.model_find(tenant_id=tenant_id, name=repo.rpartition("/")[2])
         base = _head(model, ref)
@@ -72,7 +76,10 @@ def revision_commit(
         tree = trees.apply(before, operations, _sources(model, operations))
         if tree == before:
             return base
-        report = inspect(_stored(tenant_id, tree))
+        stored = _stored(tenant_id, tree)
+        release()  # an inspection takes up to two minutes, and connections are few
+        with turns.turn(tenant_id):
+            report = inspect(stored)
         status = _verdict(report, message)
         draft = _Draft(
             base=base,
@@ -90,6 +97,8 @@ def revision_commit(
 
 
 def _head(model: ModelRepo, ref: str) -> Revision:
+    if not names.is_holdable(ref):
+        raise NotFound(f"The model {model.name!r} has no branch {ref[:200]!r}.")
     with tenant_scope(model.tenant_id):
         found = Ref.objects.filter(repo_id=model.pk, name=ref.removeprefix("refs/heads/"))
         head = found.filter(kind=RefKind.BRANCH.value).select_related("revision__repo__tenant").first()

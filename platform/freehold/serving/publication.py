@@ -12,11 +12,11 @@ from django.db.models import F
 
 from freehold.common.logging import get_logger
 from freehold.db.rls import system_scope, tenant_scope
-from freehold.db.versions import next_version
+from freehold.db.versions import next_version, versions_advance
 from freehold.serving.choices import EndpointKind
 from freehold.serving.models import Endpoint, EndpointSpec
 from freehold.wire import connection, names
-from freehold.wire.publish import Publisher
+from freehold.wire.publish import Publisher, VersionBehind
 from freehold.wire.records import ReplicaRecord, RouteRecord
 
 log = get_logger(__name__)
@@ -42,7 +42,17 @@ def endpoint_publish(*, tenant_id: uuid.UUID, endpoint_id: uuid.UUID) -> None:
 
 
 def publish_all() -> int:
-    """Publishes every route. Returns how many fields changed in Redis. Raises redis.RedisError."""
+    """Publishes every route. Returns how many fields changed in Redis. Raises redis.RedisError, and VersionBehind where
+    others are faster twice in a row."""
+    try:
+        return _publish_all()
+    except VersionBehind as behind:
+        log.warning("versions_behind", seen=behind.seen)
+        versions_advance(behind.seen)
+        return _publish_all()
+
+
+def _publish_all() -> int:
     version = next_version()
     with system_scope("resync of the data plane's routes"):
         specs = EndpointSpec.objects.select_related(*_RELATED).filter(

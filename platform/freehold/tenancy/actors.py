@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
 
 from freehold.tenancy.choices import ActorKind, Role
 
@@ -15,6 +16,8 @@ class Actor:
     Attributes:
         id: public id (`usr_…`, `key_…`), or the name of a process.
         label: for people: an email address, a key's name.
+        models_allowed: public names of the only models a key may call; None: all.
+        expires_at: when a key ends; None: never. A key made by this actor can neither call more nor live longer.
         operator: runs the installation; the only one allowed the platform's own operations.
     """
 
@@ -24,6 +27,8 @@ class Actor:
     tenant_id: uuid.UUID | None = None
     role: Role | None = None
     operator: bool = False
+    models_allowed: frozenset[str] | None = None
+    expires_at: datetime | None = None
 
 
 def system(name: str) -> Actor:

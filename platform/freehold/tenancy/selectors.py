@@ -37,7 +37,15 @@ def api_key_authenticate(*, secret: str) -> tuple[Actor, Tenant]:
             ApiKey.objects.filter(pk=key.pk).update(last_used_at=moment)
     if key.tenant.suspended_at is not None:
         raise PermissionDenied(f"The tenant {key.tenant.slug} is suspended. Write to your provider.")
-    actor = Actor(kind=ActorKind.KEY, id=key.public_id, label=key.name, tenant_id=key.tenant_id, role=Role(key.role))
+    actor = Actor(
+        kind=ActorKind.KEY,
+        id=key.public_id,
+        label=key.name,
+        tenant_id=key.tenant_id,
+        role=Role(key.role),
+        models_allowed=None if key.models_allowed is None else frozenset(key.models_allowed),
+        expires_at=key.expires_at,
+    )
     return actor, key.tenant
 
 

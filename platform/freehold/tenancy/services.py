@@ -160,8 +160,7 @@ def api_key_create(
         raise InvalidInput("Give the key a name that says where it is used.", field="name")
     if expires_at is not None and expires_at <= clock.now():
         raise InvalidInput("The expiry lies in the past.", field="expires_at")
-    if actor.kind is not ActorKind.SYSTEM and (actor.role is None or not ALLOWED[role] <= ALLOWED[actor.role]):
-        raise PermissionDenied(f"A key with the role {role.value} could do more than you can.", field="role")
+    _check_key_within(actor, role, models_allowed, expires_at)
     secret = KEY_PREFIX + secrets.token_urlsafe(30)
     with tenant_scope(tenant_id):
         key = ApiKey.objects.create(
@@ -183,6 +182,27 @@ def api_key_create(
         )
         transaction.on_commit(partial(publication.key_publish, tenant_id=tenant_id, key_id=key.pk))
     return NewApiKey(key=key, secret=secret)
+
+
+def _check_key_within(
+    actor: Actor, role: Role, models_allowed: Sequence[str] | None, expires_at: datetime | None
+) -> None:
+    """Raises PermissionDenied where a key could do more, call more or live longer than its maker."""
+    if actor.kind is ActorKind.SYSTEM:
+        return
+    if actor.role is None or not ALLOWED[role] <= ALLOWED[actor.role]:
+        raise PermissionDenied(f"A key with the role {role.value} could do more than you can.", field="role")
+    mine = actor.models_allowed
+    if mine is not None and (models_allowed is None or not mine.issuperset(models_allowed)):
+        raise PermissionDenied(
+            f"The key could call more models than yours. Name some of these: {', '.join(sorted(mine)) or 'none'}.",
+            field="models_allowed",
+        )
+    if actor.expires_at is not None and (expires_at is None or expires_at > actor.expires_at):
+        raise PermissionDenied(
+            f"The key could outlive yours. Let it expire by {actor.expires_at.isoformat(timespec='seconds')}.",
+            field="expires_at",
+        )
 
 
 def api_key_revoke(*, actor: Actor, tenant_id: uuid.UUID, key_id: uuid.UUID) -> ApiKey:

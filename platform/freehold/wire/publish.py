@@ -21,13 +21,20 @@ CHANGES_KEPT = 20_000
 _VERSION = struct.Struct(">Q")
 
 # KEYS: section hash, changes stream, sequence. ARGV: section name, cap, then triples field, version (8 bytes), value.
-# Big-endian versions compare like strings of equal length.
+# Versions are compared byte by byte: Lua's `<` on strings is strcoll, which follows the server's locale.
 _PUT = """
+local function older(a, b)
+  for i = 1, 8 do
+    local x, y = string.byte(a, i), string.byte(b, i)
+    if x ~= y then return x < y end
+  end
+  return false
+end
 local applied = 0
 for i = 3, #ARGV, 3 do
   local field, version, value = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local old = redis.call('HGET', KEYS[1], field)
-  if (not old or string.sub(old, 1, 8) < version) then
+  if (not old or older(old, version)) then
     if old ~= version .. value then
       redis.call('HSET', KEYS[1], field, version .. value)
       if not old or string.sub(old, 9) ~= value then
@@ -47,6 +54,20 @@ def split(value: bytes) -> tuple[int, bytes]:
     return _VERSION.unpack_from(value)[0], value[8:]
 
 
+class VersionBehind(Exception):
+    """Redis has a whole section of this version or a later one. Either somebody else was faster, or PostgreSQL was
+    restored and its versions went back; then nothing published would ever win again. The caller advances the versions
+    above `seen` and publishes once more.
+
+    Attributes:
+        seen: the highest version that the section holds.
+    """
+
+    def __init__(self, section: names.Section, version: int, seen: int) -> None:
+        super().__init__(f"{section.value}: version {version} is behind {seen}")
+        self.seen = seen
+
+
 class Publisher:
     """Writes records of one section. Raises redis.RedisError; callers after commit swallow it (the resync repairs)."""
 
@@ -59,10 +80,15 @@ class Publisher:
         return self._apply(section, [(field, record)], version)
 
     def replace(self, section: names.Section, records: Mapping[str, msgspec.Struct], *, version: int) -> int:
-        """Publishes a whole section: fields not in `records` are withdrawn. Returns how many fields changed."""
+        """Publishes a whole section: fields not in `records` are withdrawn. Returns how many fields changed.
+        Raises VersionBehind."""
+        complete = int(cast("bytes | None", self._client.get(names.complete(section))) or -1)
+        held = cast("dict[bytes, bytes]", self._client.hgetall(names.section(section)))
+        if complete >= version:
+            raise VersionBehind(section, version, max([complete, *(split(value)[0] for value in held.values())]))
         stale = [
             (name, None)
-            for raw, value in cast("dict[bytes, bytes]", self._client.hgetall(names.section(section))).items()
+            for raw, value in held.items()
             if (name := raw.decode()) not in records and len(value) > _VERSION.size
         ]
         changed = self._apply(section, [*records.items(), *stale], version)

@@ -55,11 +55,15 @@ class UsageBatch(msgspec.Struct, frozen=True, kw_only=True):
     """Records of one gateway's journal in order; the first has number `first_sequence`, each next one more. The first
     record of an epoch has number 1, so that a watermark of 0 means "nothing yet".
 
-    `epoch` is new for every journal begun from nothing (a lost volume); (gateway, epoch, sequence) never repeats with
-    another content.
+    `epoch` is new for every journal begun from nothing (a lost volume) or numbered anew (a hole, an older volume);
+    (gateway, epoch, sequence) never repeats with another content.
+
+    `floor` is the lowest sequence that the journal still has; 0 where the gateway does not say. What lies below it was
+    confirmed once and will never be sent again.
     """
 
     gateway: str
     epoch: str
     first_sequence: int
     records: tuple[UsageRecord, ...]
+    floor: int = 0

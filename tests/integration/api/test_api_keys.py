@@ -99,3 +99,20 @@ def test_gateways_learn_of_a_key_and_of_its_revocation(redis_client: redis.Redis
     tombstone = redis_client.hget(section, field.decode())
     assert tombstone is not None
     assert len(tombstone) == 8  # a version alone withdraws
+
+
+def test_a_restricted_key_makes_no_freer_one(api: Api, acme: Tenant) -> None:
+    def by(days: int) -> str:
+        return (clock.now() + timedelta(days=days)).isoformat()
+
+    admin = {"name": "x", "role": "admin"}
+    limited = Api(api.post("/api-keys", {**admin, "models_allowed": ["acme/a"]}).body["secret"])
+    models: list[dict[str, object]] = [{}, {"models_allowed": None}, {"models_allowed": ["acme/a", "acme/b"]}]
+    for more in models:
+        assert limited.post("/api-keys", {**admin, **more}).problem == (403, "permission_denied", "models_allowed")
+    assert limited.post("/api-keys", {**admin, "models_allowed": ["acme/a"]}).status == 201
+    mortal = Api(api.post("/api-keys", {**admin, "expires_at": by(2)}).body["secret"])
+    ends: list[dict[str, object]] = [{}, {"expires_at": None}, {"expires_at": by(3)}]
+    for more in ends:
+        assert mortal.post("/api-keys", {**admin, **more}).problem == (403, "permission_denied", "expires_at")
+    assert mortal.post("/api-keys", {**admin, "expires_at": by(1)}).status == 201

@@ -9,6 +9,7 @@ import pytest
 from django.core.management import call_command
 from django.test import Client
 from django.urls import get_resolver
+from drf_spectacular.generators import SchemaGenerator
 
 from freehold.api.urls import urlpatterns
 
@@ -57,3 +58,12 @@ def test_answers_match_their_description(schema: dict[str, Any]) -> None:
         "generation", "observed_generation", "phase", "conditions", "flavor", "region", "arguments", "weight_digest",
         "engine_digest", "created_at", "replica_list",
     } == fields  # fmt: skip
+
+
+def test_it_is_made_once(schema: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def again(*_: object, **__: object) -> None:
+        raise AssertionError("made again")
+
+    monkeypatch.setattr(SchemaGenerator, "get_schema", again)
+    answer = Client().get("/api/v1/schema", {"format": "json"})
+    assert answer.json() == schema

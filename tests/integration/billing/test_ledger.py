@@ -87,6 +87,19 @@ def _at(monkeypatch: pytest.MonkeyPatch, moment: datetime) -> Iterator[None]:
 
 
 @pytest.mark.django_db
+def test_a_first_book_that_begins_in_the_past_is_posted_for_what_was_used_since(redis_client: redis.Redis) -> None:
+    tenant = make_tenant()
+    _drain(redis_client, make_record(tenant), make_record(tenant, at=NOON - 9 * HOUR))
+    _replica(tenant, "ready", NOON + 30 * MINUTE)
+    _replica(tenant, None, NOON + 2 * HOUR)
+    assert ledger_post(now=LATER).entries == 0
+    _publish(valid_from=NOON - 5 * HOUR)
+    assert ledger_post(now=LATER).hours == 2
+    assert _posted(tenant) == _view(tenant).total.amount_nanos > 0
+    assert {entry.hour for entry in _entries(tenant)} == {NOON, NOON + HOUR}
+
+
+@pytest.mark.django_db
 def test_a_request_is_seen_priced_and_posted_alike(redis_client: redis.Redis) -> None:
     tenant = make_tenant()
     _publish()

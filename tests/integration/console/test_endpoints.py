@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -209,9 +208,3 @@ def test_a_viewer_has_no_forms_and_is_refused_when_posting(chat: Endpoint, viewe
 def test_a_developer_may_scale(acme: Tenant, chat: Endpoint) -> None:
     developer = sign_in("dev@acme.example", (acme, "developer"))
     assert developer.post(_path(chat, "/scale"), replicas="0").status == 302
-
-
-def test_a_suspended_tenant_is_told_so(acme: Tenant, admin: Person) -> None:
-    with tenant_scope(acme.pk):
-        Tenant.objects.filter(pk=acme.pk).update(suspended_at=clock.now() - timedelta(hours=1))
-    assert "This tenant is suspended" in admin.get("/console/endpoints").text

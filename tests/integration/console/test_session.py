@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import redis
 from django.test import Client
 
-from freehold.db.rls import tenant_scope
+from freehold.common import clock
+from freehold.db.rls import system_scope, tenant_scope
+from freehold.tenancy import throttle
 from freehold.tenancy.models import Membership, Tenant
+from freehold.wire import connection
 from tests.integration.console.people import PASSWORD, Person, make_user, sign_in
 
 
@@ -129,3 +133,57 @@ def test_pages_run_no_script_but_their_own_and_are_not_kept(admin: Person, path:
     assert "<style" not in page.text
     assert all("src=" in tag for tag in page.text.split("<script")[1:])
     assert "no-store" in page.headers.get("Cache-Control", "") or page.status == 404
+
+
+def _suspend(tenant: Tenant) -> None:
+    with system_scope("tests suspend a tenant"):
+        Tenant.objects.filter(pk=tenant.pk).update(suspended_at=clock.now())
+
+
+def test_a_suspended_tenants_members_see_that_and_nothing_else(acme: Tenant, rival: Tenant) -> None:
+    person = sign_in("both@acme.example", (acme, "admin"), (rival, "viewer"))
+    _suspend(acme)
+    for path in ("/console/endpoints", "/console/models", "/console/usage", "/console/keys"):
+        page = person.get(path)
+        assert page.status == 403
+        assert "Acme is suspended" in page.text
+    assert person.post("/console/keys", name="x", role="admin", form_id="1").status == 403
+    assert person.get("/console/endpoints/rows", htmx=True).headers["HX-Redirect"] == "/console/endpoints"
+    person.post("/console/tenant", tenant=rival.public_id)
+    assert person.get("/console/endpoints").status == 200
+
+
+@pytest.mark.parametrize("path", ["/login", "/admin/login/"])
+def test_passwords_are_guessed_slowly(acme: Tenant, redis_client: redis.Redis, path: str) -> None:
+    make_user("ada@acme.example", (acme, "admin"), operator=True)
+    make_user("bob@acme.example", (acme, "admin"), operator=True)
+    person = Person()
+    for _ in range(throttle.ATTEMPTS):
+        assert person.post(path, username="ada@acme.example", password="wrong").status == 200
+    refused = person.post(path, username=" ADA@acme.example", password=PASSWORD)
+    assert refused.status == 429
+    assert "Try again in 10 minutes" in refused.text
+    assert 0 < int(refused.headers["Retry-After"]) <= throttle.WINDOW_SECONDS
+    assert person.post(path, username="bob@acme.example", password=PASSWORD).status == 302
+
+
+def test_a_right_password_takes_the_wrong_ones_back(acme: Tenant, redis_client: redis.Redis) -> None:
+    make_user("ada@acme.example", (acme, "admin"))
+    for _ in range(2):
+        for _ in range(throttle.ATTEMPTS - 1):
+            assert Person().post("/login", username="ada@acme.example", password="wrong").status == 200
+        assert Person().post("/login", username="ada@acme.example", password=PASSWORD).status == 302
+
+
+def test_somebody_signed_in_takes_back_nobody_elses_attempts(acme: Tenant, redis_client: redis.Redis) -> None:
+    eve = sign_in("eve@acme.example", (acme, "viewer"))
+    for _ in range(throttle.ATTEMPTS):
+        Person().post("/login", username="ada@acme.example", password="wrong")
+        eve.post("/login", username="ada@acme.example", password="wrong")
+    assert Person().post("/login", username="ada@acme.example", password="wrong").status == 429
+
+
+def test_without_redis_people_still_sign_in(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "client", lambda: redis.Redis(port=1))
+    make_user("ada@acme.example", (acme, "admin"))
+    assert Person().post("/login", username="ada@acme.example", password=PASSWORD).status == 302

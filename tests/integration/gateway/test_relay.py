@@ -134,7 +134,7 @@ async def test_a_hang_up_before_anything_was_relayed_is_not_billed(gateway: Proc
     assert await gateway.gauge("journal_sequence") == settled
 
 
-@pytest.mark.parametrize("status", [502, 503, 504, 0])
+@pytest.mark.parametrize("status", [502, 503, 504])
 async def test_a_failed_attempt_is_made_again_before_the_first_byte(
     gateway: Process, engine: Engine, usage: Usage, status: int
 ) -> None:
@@ -143,6 +143,16 @@ async def test_a_failed_attempt_is_made_again_before_the_first_byte(
     assert answer.text.endswith("data: [DONE]\n\n")
     assert len(engine.received) == 3
     assert (await usage.one()).completion_tokens == 4
+
+
+@pytest.mark.parametrize(("breaks", "status"), [(1, 200), (2, 503)])
+async def test_a_request_that_breaks_the_connection_is_made_again_once(
+    gateway: Process, engine: Engine, breaks: int, status: int
+) -> None:
+    engine.script.statuses = [0] * breaks
+    answer = await gateway.http.post("/v1/chat/completions", json=CHAT)
+    assert answer.status_code == status
+    assert len(engine.received) == 2
 
 
 async def test_attempts_end_and_the_client_may_try_again(gateway: Process, engine: Engine) -> None:

@@ -9,10 +9,13 @@ import pytest
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
+from freehold.common import clock
+from freehold.db.rls import system_scope
 from freehold.registry import selectors
 from freehold.registry.services import fetch_token_create
 from freehold.tenancy import services as tenancy
 from freehold.tenancy.choices import Role
+from freehold.tenancy.models import Tenant
 from tests.factories.models_on_disk import model_files, write_folder, write_model
 from tests.integration.hub.live import Customer, Web
 
@@ -186,6 +189,28 @@ def test_a_fetch_token_reads_its_revision_and_nothing_else(
     assert status(f"/{repo}/resolve/main/later.txt") == 404
     assert status("/api/models") == 403
     assert httpx.post(f"{web.url}/api/repos/create", json={"name": "x"}, headers=headers).status_code == 403
+
+
+def test_a_fetch_token_says_nothing_of_other_models_or_of_history(
+    web: Web, acme: Customer, api: HfApi, repo: str, uploaded: Path
+) -> None:
+    api.create_repo("acme/other")
+    revision = selectors.revision_resolve(tenant_id=acme.tenant_id, repo=repo)
+    headers = {"Authorization": f"Bearer {fetch_token_create(revision=revision)}"}
+
+    def status(path: str) -> int:
+        return httpx.get(f"{web.url}/api/models/{path}", headers=headers).status_code
+
+    assert status(f"{repo}/tree/{revision.commit_id}") == 200
+    assert status(f"{repo}/refs") == 403
+    assert status(f"{repo}/commits/{revision.commit_id}") == 403
+    assert status("acme/other/refs") == 403
+    other, missing = (httpx.get(f"{web.url}/api/models/acme/{name}", headers=headers) for name in ("other", "nothing"))
+    assert (other.status_code, other.headers["X-Error-Code"]) == (404, "RepoNotFound")
+    assert (missing.status_code, missing.headers["X-Error-Code"]) == (404, "RepoNotFound")
+    with system_scope("tests suspend a tenant"):
+        Tenant.objects.filter(pk=acme.tenant_id).update(suspended_at=clock.now())
+    assert status(f"{repo}/tree/{revision.commit_id}") == 403
 
 
 def test_deleting_a_repo(api: HfApi, repo: str, uploaded: Path) -> None:

@@ -17,7 +17,7 @@ from freehold.registry.models import Revision
 from freehold.registry.services import fetch_token_create
 from tests.factories.models_on_disk import write_folder, write_model
 from tests.integration.hub.live import ROOT, Customer, Web
-from workers.runtimes.fetcher import MANIFEST, Exit, File, digest_of
+from workers.runtimes.fetcher import INCOMING, MANIFEST, Exit, File, digest_of
 
 # huggingface_hub sends files in a way that its own HTTP library warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -80,6 +80,53 @@ def test_a_damaged_folder_is_fetched_anew(web: Web, revision: Revision, tmp_path
     assert _fetch(web, revision, tmp_path / "w").returncode == Exit.OK
     assert (tmp_path / "w" / "model.safetensors").stat().st_size > 2_000_000
     assert not (tmp_path / "w.partial-99").exists()
+
+
+def test_commits_of_the_same_files_share_a_folder(
+    web: Web, api: HfApi, acme: Customer, repo: str, revision: Revision, tmp_path: Path
+) -> None:
+    api.upload_file(path_or_fileobj=b"more", path_in_repo="more.txt", repo_id=repo)
+    api.delete_file("more.txt", repo)
+    same = selectors.revision_resolve(tenant_id=acme.tenant_id, repo=repo)
+    assert (same.digest, same.pk != revision.pk) == (revision.digest, True)
+    assert _fetch(web, revision, tmp_path / "w").returncode == Exit.OK
+    inode = (tmp_path / "w").stat().st_ino
+    warm = _fetch(web, same, tmp_path / "w", DIGEST=same.digest, URL="http://127.0.0.1:1")
+    assert (warm.returncode, "there already" in warm.stdout) == (Exit.OK, True)
+    unnamed = _fetch(web, same, tmp_path / "w")
+    assert (unnamed.returncode, "there already" in unnamed.stdout) == (Exit.OK, True)
+    assert (tmp_path / "w").stat().st_ino == inode
+
+
+def test_the_next_attempt_goes_on_where_one_broke_off(
+    web: Web, acme: Customer, revision: Revision, tmp_path: Path
+) -> None:
+    weights = next(file for file in selectors.files(revision=revision) if file.path == "model.safetensors")
+    blob = storage.object_store().path(acme.tenant_id, weights.sha256)
+    away = blob.rename(blob.with_name("away"))
+    assert _fetch(web, revision, tmp_path / "w").returncode != Exit.OK
+    partial = tmp_path / f"w.partial-{revision.digest}"
+    kept = (partial / "config.json").stat().st_ino
+    content = away.read_bytes()
+    (partial / INCOMING / weights.sha256).write_bytes(content[:1_000_000])
+    blob.write_bytes(bytes(1_000_000) + content[1_000_000:])  # so that only what is missing can come from here
+    done = _fetch(web, revision, tmp_path / "w")
+    assert (done.returncode, done.stderr) == (Exit.OK, "")
+    assert "from an earlier attempt" in done.stdout
+    assert (tmp_path / "w" / "config.json").stat().st_ino == kept
+    assert (tmp_path / "w" / "model.safetensors").read_bytes() == content
+    assert {path.name for path in tmp_path.iterdir()} >= {"w", "w.lock"}
+    assert not list(tmp_path.glob("w.partial*"))
+    assert not (tmp_path / "w" / INCOMING).exists()
+
+
+def test_what_an_earlier_attempt_left_damaged_comes_again(web: Web, revision: Revision, tmp_path: Path) -> None:
+    weights = next(file for file in selectors.files(revision=revision) if file.path == "model.safetensors")
+    incoming = tmp_path / f"w.partial-{revision.digest}" / INCOMING
+    incoming.mkdir(parents=True)
+    (incoming / weights.sha256).write_bytes(bytes(1_000_000))
+    done = _fetch(web, revision, tmp_path / "w")
+    assert (done.returncode, done.stderr) == (Exit.OK, "")
 
 
 def test_two_fetchers_of_one_folder_do_not_disturb_each_other(web: Web, revision: Revision, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import socket
 import subprocess
@@ -22,6 +23,8 @@ from freehold.hub.links import BlobLink, Direction, link_sign
 from freehold.registry import selectors
 from freehold.registry.choices import RevisionStatus
 from freehold.registry.models import Revision
+from freehold.tenancy import services as tenancy
+from freehold.tenancy.choices import Role
 from tests.factories.models_on_disk import framed, model_files, write_folder, write_model
 from tests.integration.hub.live import Customer, Web
 
@@ -245,3 +248,34 @@ def test_a_client_that_tries_xet_is_told_the_variable(web: Web, acme: Customer, 
     )
     assert answer.status_code == 422
     assert "HF_HUB_DISABLE_XET=1" in answer.headers["X-Error-Message"]
+
+
+def test_only_who_may_write_sends_a_large_commit(web: Web, acme: Customer, repo: str) -> None:
+    viewer = tenancy.api_key_create(actor=acme.actor, tenant_id=acme.tenant_id, name="v", role=Role.VIEWER).secret
+    spaces = b" " * MIB + b"\n"
+    body = b'{"key":"header","value":{"summary":"x"}}\n' + spaces * 5
+
+    def status(secret: str) -> int:
+        headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+        return httpx.post(f"{web.url}/api/models/{repo}/commit/main", content=body, headers=headers).status_code
+
+    assert [status(secret) for secret in ("", "fh_guessed", viewer)] == [413, 413, 413]
+    assert status(acme.secret) == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "lines", "status"),
+    [
+        ("commit/main", [{"key": "header", "value": {"summary": "a\0b"}}], 400),
+        ("commit/main", [{"key": "header", "value": {"summary": "\ud800"}}], 400),
+        ("commit/main", [{"key": "deletedFile", "value": {"path": "a\0"}}], 400),
+        ("commit/main", [{"key": "file", "value": {"path": "a", "content": "\ud800"}}], 400),
+        ("commit/main%00", [{"key": "header", "value": {}}], 404),
+    ],
+)
+def test_text_that_the_database_cannot_hold_is_refused(
+    web: Web, acme: Customer, repo: str, path: str, lines: list[object], status: int
+) -> None:
+    body = "\n".join(map(json.dumps, lines))
+    headers = {"Authorization": f"Bearer {acme.secret}"}
+    assert httpx.post(f"{web.url}/api/models/{repo}/{path}", content=body, headers=headers).status_code == status

@@ -18,6 +18,7 @@ from freehold.metering import services
 from freehold.metering.models import DueHour, GatewayWatermark, UsageEvent, UsageReject
 from freehold.metering.services import DrainReport, usage_drain
 from freehold.wire import names
+from freehold.wire.usage import UsageBatch
 from tests.factories.usage import ENDPOINT, NOON, make_batch, make_record, make_tenant, send
 
 pytestmark = pytest.mark.usefixtures("committed_db")
@@ -92,6 +93,40 @@ def test_one_gateways_gap_does_not_hold_up_another(redis_client: redis.Redis) ->
     send(redis_client, make_batch(5, make_record(tenant)), make_batch(1, make_record(tenant), gateway="gw-1"))
     usage_drain(client=redis_client, chunk=1)
     assert (_mark(), _mark("gw-1")) == (0, 1)
+
+
+def test_more_waiting_entries_than_the_limit_stop_neither_others_nor_the_resend(redis_client: redis.Redis) -> None:
+    tenant = make_tenant()
+    records = [make_record(tenant) for _ in range(20)]
+    send(redis_client, *(make_batch(number, records[number - 1]) for number in range(2, 21)))
+    send(redis_client, make_batch(1, make_record(tenant), gateway="gw-1"))
+    report = usage_drain(client=redis_client, chunk=2, most=4)
+    assert (report.events, _mark("gw-1")) == (1, 1)
+    send(redis_client, make_batch(1, *records))
+    assert usage_drain(client=redis_client, chunk=2, most=4).events == 20
+    usage_drain(client=redis_client)
+    assert (_count(), _mark(), redis_client.xlen(names.USAGE)) == (21, 20, 0)
+
+
+def test_after_a_restore_of_the_database_the_gateway_is_told_and_the_gap_is_on_record(
+    redis_client: redis.Redis,
+) -> None:
+    tenant = make_tenant()
+    records = [make_record(tenant) for _ in range(8)]
+    send(redis_client, make_batch(1, *records[:2]))
+    usage_drain(client=redis_client)
+    redis_client.hset(names.WATERMARKS, "gw-0/a", 6)  # four more were confirmed, which the backup does not have
+    batch = UsageBatch(gateway="gw-0", epoch="a", first_sequence=7, records=(records[6],), floor=5)
+    send(redis_client, msgspec.msgpack.encode(batch))
+    usage_drain(client=redis_client)
+    assert (_told(redis_client), _mark()) == (4, 4)
+    with system_scope("test"):
+        lost = UsageReject.objects.get()
+    assert (lost.gateway, lost.epoch, lost.sequence) == ("gw-0", "a", 3)
+    assert "3 to 4" in lost.reason
+    send(redis_client, make_batch(5, *records[4:]))
+    usage_drain(client=redis_client)
+    assert (_told(redis_client), _count(), redis_client.xlen(names.USAGE)) == (8, 6, 0)
 
 
 def test_a_watermark_that_redis_lost_is_told_again(redis_client: redis.Redis) -> None:

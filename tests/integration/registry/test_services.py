@@ -10,9 +10,18 @@ import pytest
 from django.db import connection
 
 from freehold.audit.models import AuditEvent
-from freehold.common.errors import Conflict, InvalidInput, NotAuthenticated, NotFound, PermissionDenied, Refused
+from freehold.common.errors import (
+    Conflict,
+    InvalidInput,
+    NotAuthenticated,
+    NotFound,
+    PermissionDenied,
+    RateLimited,
+    Refused,
+    Unavailable,
+)
 from freehold.db.rls import tenant_scope
-from freehold.registry import commits, selectors, services
+from freehold.registry import commits, selectors, services, turns
 from freehold.registry.choices import RefKind, RevisionStatus
 from freehold.registry.inspection import run
 from freehold.registry.models import Blob, ModelRepo, Revision
@@ -106,10 +115,53 @@ def test_no_transaction_is_open_while_files_are_read(
     assert open_then == [False]
 
 
-def test_a_commit_that_meets_another_is_done_again_on_top_of_it(
+def test_no_connection_is_held_while_files_are_read(
     acme: Customer, model: ModelRepo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = run.inspect
+    held: list[object] = []
+
+    def watching(*arguments: object) -> object:
+        held.append(connection.connection)
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(commits, "inspect", watching)
+    _upload(acme)
+    assert held == [None]
+
+
+def test_a_tenant_has_one_commit_inspected_at_a_time(
+    acme: Customer, model: ModelRepo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "PATIENCE_SECONDS", 0.01)
+    operation = _add(acme, "a.txt", b"1")
+    with turns.turn(acme.tenant_id), pytest.raises(RateLimited, match="Another commit of your tenant"):
+        _commit(acme, [operation])
+    with turns.turn(uuid.uuid4()):
+        with turns.turn(uuid.uuid4()), pytest.raises(Unavailable, match="Too many uploads"):
+            _commit(acme, [operation])
+        _commit(acme, [operation])
+
+
+@pytest.mark.parametrize("fault", [{"message": "a\0b"}, {"description": "\ud800"}])
+def test_a_message_that_the_database_cannot_hold_is_refused(
+    acme: Customer, model: ModelRepo, fault: dict[str, str]
+) -> None:
+    fields = {"message": "fine", **fault}
+    with pytest.raises(InvalidInput, match="NUL"):
+        services.revision_commit(
+            actor=acme.actor, tenant_id=acme.tenant_id, repo="tiny", operations=[_add(acme, "a.txt", b"1")], **fields
+        )
+    with pytest.raises(Refused, match="control character"):
+        _commit(acme, [_add(acme, "a\0.txt", b"1")])
+    with pytest.raises(NotFound):
+        selectors.revision_of(model=model, revision="main\0")
+
+
+def test_a_commit_that_meets_another_is_done_again_on_top_of_it(
+    acme: Customer, model: ModelRepo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = commits._stored
     barrier = threading.Barrier(1)
 
     def overtaken(*arguments: object) -> object:
@@ -118,7 +170,7 @@ def test_a_commit_that_meets_another_is_done_again_on_top_of_it(
             _commit(acme, [_add(acme, "first.txt", b"1")])
         return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(commits, "inspect", overtaken)
+    monkeypatch.setattr(commits, "_stored", overtaken)
     revision = _commit(acme, [_add(acme, "second.txt", b"2")])
     assert [file.path for file in selectors.files(revision=revision)] == ["first.txt", "second.txt"]
     assert len(selectors.history(revision=revision)) == 3

@@ -12,7 +12,7 @@ import pytest
 from freehold.wire import names
 from freehold.wire.follow import Follower
 from freehold.wire.names import Section
-from freehold.wire.publish import Publisher
+from freehold.wire.publish import Publisher, VersionBehind
 from freehold.wire.records import KeyRecord, TenantRecord
 
 if TYPE_CHECKING:
@@ -120,3 +120,21 @@ async def test_an_unreadable_snapshot_is_no_snapshot(tmp_path: Path, content: by
     follower = Follower("redis://127.0.0.1:1/0", tmp_path / "snapshot")
     assert not follower.load_from_disk()
     assert not follower.snapshot.loaded
+
+
+@pytest.mark.parametrize("low", [0x7F, 0xFF, 0x7FFF, 0xFFFF_FFFF, 2**53 + 1])
+def test_versions_are_compared_as_numbers(redis_client: redis.Redis, low: int) -> None:
+    publisher = Publisher(redis_client)
+    assert publisher.put(Section.KEYS, "a", key("1"), version=low) == 1
+    assert publisher.put(Section.KEYS, "a", key("2"), version=low + 1) == 1
+    assert publisher.put(Section.KEYS, "a", key("3"), version=low) == 0
+
+
+def test_a_publication_that_would_never_win_says_what_it_has_to_beat(redis_client: redis.Redis) -> None:
+    everything(redis_client, 900, a=key("new"))
+    publisher = Publisher(redis_client)
+    publisher.put(Section.KEYS, "b", key("newer"), version=905)
+    with pytest.raises(VersionBehind) as caught:
+        publisher.replace(Section.KEYS, {"a": key("restored")}, version=300)
+    assert caught.value.seen == 905
+    assert publisher.replace(Section.KEYS, {"a": key("restored")}, version=906) == 2

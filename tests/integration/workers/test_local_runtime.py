@@ -22,7 +22,8 @@ from workers.manifests.spec import WeightsRef, WorkloadSpec
 from workers.runtimes.base import Action, ObservedReplica, ReplicaState, RuntimeUnavailable, Verb
 from workers.runtimes.fetcher import MANIFEST, File, digest_of
 from workers.runtimes.local import process, state
-from workers.runtimes.local.runtime import TENANT_UIDS, LocalRuntime, LocalSettings, terminate
+from workers.runtimes.local.observation import terminate
+from workers.runtimes.local.runtime import TENANT_UIDS, LocalRuntime, LocalSettings
 
 ENGINE = Path(__file__).resolve().parents[2] / "fakes" / "engine_package"
 FIRST_PORT = 38500

@@ -104,6 +104,17 @@ def test_what_an_engine_has_no_use_for_is_dropped(path: str) -> None:
         ("/v1/completions", {"prompt": {"a": 1}}, "prompt"),
         ("/v1/completions", {"prompt": ["a"] * 65, "n": 2}, "prompt"),
         ("/v1/embeddings", {"encoding_format": "bytes"}, "encoding_format"),
+        ("/v1/embeddings", {"input": []}, "input"),
+        ("/v1/embeddings", {"input": 5}, "input"),
+        ("/v1/embeddings", {"input": [True]}, "input"),
+        ("/v1/embeddings", {"input": ["a", 5]}, "input"),
+        ("/v1/embeddings", {"input": {"prompt": "a"}}, "input"),
+        ("/v1/embeddings", {"input": [{"role": "user", "content": "hi"}]}, "input"),
+        (
+            "/v1/embeddings",
+            {"input": [[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x"}}]}]]},
+            "input",
+        ),
         ("/v1/responses", {"previous_response_id": "resp_1"}, "previous_response_id"),
         ("/v1/responses", {"background": True}, "background"),
         ("/v1/responses", {"conversation": "c"}, "conversation"),
@@ -115,6 +126,11 @@ def test_what_an_engine_has_no_use_for_is_dropped(path: str) -> None:
 )
 def test_a_wrong_field_is_named(path: str, change: dict[str, Any], param: str) -> None:
     assert refused(path, {**MINIMAL[path], **change}).param == param
+
+
+@pytest.mark.parametrize("given", ["hi", ["hi", "ho"], [1, 2], [[1, 2], [3]]])
+def test_texts_and_tokens_can_be_embedded(given: object) -> None:
+    assert parse("/v1/embeddings", {"model": "m", "input": given}).body["input"] == given
 
 
 @pytest.mark.parametrize("null", ["previous_response_id", "background", "conversation"])

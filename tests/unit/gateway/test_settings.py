@@ -18,7 +18,15 @@ def test_state_lies_in_the_data_folder_unless_it_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("GATEWAY_BLOCKED_SECONDS", "soon"), ("GATEWAY_MAX_REQUESTS", "many"), ("REDIS_URL", "")]
+    ("name", "value"),
+    [
+        ("GATEWAY_BLOCKED_SECONDS", "soon"),
+        ("GATEWAY_MAX_REQUESTS", "many"),
+        ("REDIS_URL", ""),
+        ("GATEWAY_ID", "rack/1"),
+        ("GATEWAY_ID", "nul\0"),
+        ("GATEWAY_ID", "g" * 201),
+    ],
 )
 def test_a_wrong_variable_is_named(name: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=name):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -49,6 +51,28 @@ def test_a_resend_behind_what_waits_fills_the_gap() -> None:
 def test_an_empty_batch_never_moves_the_watermark() -> None:
     found = plan([_batch(1, 100, 0)], {JOURNAL: 7})
     assert (found.marks, found.done, found.records) == ({JOURNAL: 7}, (b"1-0",), ())
+
+
+def test_a_gap_below_the_floor_is_recorded_and_passed() -> None:
+    batch = replace(_batch(1, 9, 2), floor=7)
+    found = plan([batch], {JOURNAL: 3})
+    assert (found.marks, found.held, found.waiting) == ({JOURNAL: 6}, (b"1-0",), frozenset({JOURNAL}))
+    assert [(reject.sequence, reject.journal) for reject in found.lost] == [(4, JOURNAL)]
+    resent = plan([batch, replace(_batch(2, 7, 2), floor=7)], found.marks)
+    assert (_sequences(resent.records), resent.lost) == ([7, 8, 9, 10], ())
+
+
+@pytest.mark.parametrize("floor", [0, 1, 4])
+def test_a_gap_that_the_gateway_can_fill_waits(floor: int) -> None:
+    found = plan([replace(_batch(1, 9, 2), floor=floor)], {JOURNAL: 3})
+    assert (found.marks, found.lost) == ({JOURNAL: 3}, ())
+
+
+def test_a_floor_above_its_own_batch_loses_nothing_of_it() -> None:
+    raw = {"gateway": "g", "epoch": "a", "first_sequence": 5, "records": [{}], "floor": 99}
+    batch = parse(b"1-0", {b"b": msgspec.msgpack.encode(raw)})
+    assert isinstance(batch, Batch)
+    assert _sequences(plan([batch], {}).records) == [5]
 
 
 @given(

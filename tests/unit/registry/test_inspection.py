@@ -173,7 +173,21 @@ def test_a_harmless_file_is_no_pickle(content: bytes) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["", "/etc/passwd", "../up", "a/../b", "a//b", "./a", "a\\b", "C:/x", "a\nb", "x" * 256, ".git/config", "a\u202eb"],
+    [
+        "",
+        "/etc/passwd",
+        "../up",
+        "a/../b",
+        "a//b",
+        "./a",
+        "a\\b",
+        "C:/x",
+        "a\nb",
+        "x" * 256,
+        ".git/config",
+        ".freehold-incoming/x",
+        "a\u202eb",
+    ],
 )
 def test_a_path_that_could_lead_elsewhere_is_refused(path: str) -> None:
     assert path_problem(path) is not None
@@ -216,6 +230,58 @@ def test_a_valid_model_passes_the_child(tmp_path: Path) -> None:
 def test_remote_code_is_refused_at_any_depth(tmp_path: Path, name: str) -> None:
     report = _inspect(tmp_path, {**model_files(), name: json.dumps({"text": {"auto_map": {}}}).encode()})
     assert [(problem.file, problem.reason) for problem in report.problems] == [(name, "remote_code")]
+
+
+@pytest.mark.parametrize(
+    ("name", "document", "reason"),
+    [
+        ("config.json", {"speculators_config": {"verifier": {"name_or_path": "/data/other"}}}, "elsewhere"),
+        ("config.json", {"text_config": {"speculators_config": {}}}, "elsewhere"),
+        ("config.json", {"configuration_files": ["config.4.0.0.json"]}, "elsewhere"),
+        ("config.json", {"custom_pipelines": {"x": {"impl": "x.Y"}}}, "remote_code"),
+        ("config.json", {"attn_implementation": "somebody/kernel"}, "remote_code"),
+        ("processor_config.json", {"audio_tokenizer": {"audio_tokenizer_name_or_path": "/data/other"}}, "elsewhere"),
+        ("tokenizer_config.json", {"tokenizer_file": None, "vocab_file": "/etc/passwd"}, "elsewhere"),
+        ("tokenizer_config.json", {"init_inputs": ["/etc/passwd"]}, "elsewhere"),
+        ("modules.json", [{"type": "sentence_transformers.models.Dense", "path": "../other"}], "elsewhere"),
+        ("modules.json", [{"type": "sentence_transformers.models.Dense", "path": "/data/other"}], "elsewhere"),
+    ],
+)
+def test_what_leads_the_engine_elsewhere_is_refused(tmp_path: Path, name: str, document: Any, reason: str) -> None:
+    report = _inspect(tmp_path, {**model_files(), name: json.dumps(document).encode()})
+    assert [(problem.file, problem.reason) for problem in report.problems] == [(name, reason)]
+
+
+def test_what_training_leaves_in_real_configurations_is_fine(tmp_path: Path) -> None:
+    files = {
+        "config.json": {
+            **CONFIG,
+            "_name_or_path": "/home/somebody/../checkpoints/7",
+            "_attn_implementation": "flash_attention_2",
+            "speculators_config": None,
+        },
+        "tokenizer_config.json": {
+            "name_or_path": "/workspace/model",
+            "special_tokens_map_file": "/root/.cache/special_tokens_map.json",
+            "tokenizer_file": "/root/.cache/tokenizer.json",
+            "vocab_file": None,
+            "init_inputs": [],
+        },
+        "adapter_config.json": {"base_model_name_or_path": "/workspace/base"},
+        "modules.json": [{"type": "x", "path": ""}, {"type": "y", "path": "1_Pooling"}],
+    }
+    assert _inspect(tmp_path, {**model_files(), **{k: json.dumps(v).encode() for k, v in files.items()}}).problems == ()
+
+
+@pytest.mark.parametrize("text", ["\\u0000", "a\\ud800b"])
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_text_that_the_database_cannot_hold_is_refused(tmp_path: Path, name: str, text: str) -> None:
+    report = _inspect(tmp_path, {**model_files(), name: b'{"model_type": "' + text.encode() + b'"}'})
+    assert [(problem.file, problem.reason) for problem in report.problems] == [(name, "json_text")]
+
+
+def test_emoji_and_escaped_backslashes_are_fine() -> None:
+    assert strict_json.loads(rb'["\ud83d\ude00", "\\u0000"]') == ["\U0001f600", "\\u0000"]
 
 
 def test_a_word_of_a_vocabulary_is_not_remote_code(tmp_path: Path) -> None:

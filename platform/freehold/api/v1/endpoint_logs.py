@@ -16,6 +16,7 @@ from freehold.api.schema import answers
 from freehold.api.views import ApiView
 from freehold.common.errors import Unavailable
 from freehold.common.logging import get_logger
+from freehold.db.connections import release
 from freehold.db.rls import tenant_scope
 from freehold.serving import selectors
 from freehold.serving.models import Endpoint
@@ -57,6 +58,7 @@ class EndpointLogsView(ApiView):
         key = Endpoint.parse_id(endpoint_id)
         with tenant_scope(tenant.pk):
             endpoint = selectors.endpoint_get(tenant_id=tenant.pk, endpoint_id=key).public_id
+        release()  # the wait below needs none, and others do
         after: str | None = query.get("after")
         try:
             lines = _lines(connection.client(), endpoint, after, query["limit"])

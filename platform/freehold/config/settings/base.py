@@ -47,8 +47,8 @@ DATABASES: dict[str, dict[str, Any]] = {"default": database(env.text("DATABASE_U
 if _migrate_url := env.text("DATABASE_MIGRATE_URL", ""):
     DATABASES["owner"] = database(_migrate_url, pooled=False)
 
-PUBLIC_URL = env.text("FREEHOLD_PUBLIC_URL", f"http://{ports.HOST}:{ports.WEB}").rstrip("/")
-GATEWAY_URL = env.text("FREEHOLD_GATEWAY_URL", f"http://{ports.HOST}:{ports.GATEWAY}").rstrip("/")
+PUBLIC_URL = env.text("FREEHOLD_PUBLIC_URL", f"http://{ports.ADDRESS}:{ports.WEB}").rstrip("/")
+GATEWAY_URL = env.text("FREEHOLD_GATEWAY_URL", f"http://{ports.ADDRESS}:{ports.GATEWAY}").rstrip("/")
 FREEHOLD_HOME = Path(env.text("FREEHOLD_HOME", str(ROOT / ".freehold")))
 FREEHOLD_DATA = Path(env.text("FREEHOLD_DATA", str(FREEHOLD_HOME / "data")))
 OBJECT_STORE_PATH = Path(env.text("OBJECT_STORE_PATH", str(FREEHOLD_DATA / "objects")))
@@ -88,6 +88,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "freehold.console.middleware.SignInThrottleMiddleware",
     "freehold.config.middleware.OperatorScopeMiddleware",
 ]
 

@@ -34,7 +34,7 @@ class SignOut(LogoutView):
     """POST only (Django's rule)."""
 
 
-@member_view(Operation.TENANT_READ, methods=("POST",))
+@member_view(Operation.TENANT_READ, methods=("POST",), also_suspended=True)
 def tenant_switch(request: HttpRequest, visit: Visit) -> HttpResponseBase:
     """Remembers another of the user's tenants for this session."""
     chosen = request.POST.get("tenant", "")

@@ -62,4 +62,3 @@ def _read_json(tree: Tree, path: str, content: bytes | None, size: int) -> None:
     references.check(name, document)
     if "/" not in path:
         tree.documents[path] = document
-

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MANIFEST = ".freehold-manifest.json"  # written by the fetcher (workers/runtimes/fetcher.py)
+_FOLDERS = frozenset({".git", ".freehold-incoming"})  # the second is the fetcher's, too
 
 _SEGMENT_BYTES = 255
 _PATH_BYTES = 1024
@@ -35,7 +36,7 @@ def _fault(path: str) -> str | None:
         return "has an empty, '.' or '..' segment in its path"
     if any(len(segment.encode()) > _SEGMENT_BYTES for segment in segments) or len(path.encode()) > _PATH_BYTES:
         return f"has a path that is too long (at most {_PATH_BYTES} bytes, {_SEGMENT_BYTES} a segment)"
-    if segments[0].casefold() == ".git" or path.casefold() == MANIFEST:
+    if segments[0].casefold() in _FOLDERS or path.casefold() == MANIFEST:
         return "has a reserved name"
     return None
 

@@ -1,8 +1,8 @@
 """What in a configuration makes an engine run other code or open other folders than the one inspected. Pure.
 
-Read in vLLM 0.32 with transformers 5.19. What people's tools leave behind and nothing opens is let through: `_name_or_path`
-(at most one number is read from the config.json there, of one family of models), `name_or_path` of a tokenizer (replaced
-by the folder's own), `base_model_name_or_path` of an adapter (shown, never loaded).
+Read in vLLM 0.32 with transformers 5.19. What people's tools leave behind and nothing opens is let through:
+`_name_or_path` (replaced by the folder's own or, for a few families, good for one number of the config.json there),
+`name_or_path` of a tokenizer (replaced too), `base_model_name_or_path` of an adapter (shown, never loaded).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LEFT_BEHIND: Final = "base_model_name_or_path"
 
 
 def check(name: str, document: Any) -> None:
-    """Raises Malformed for the first such thing at any depth of the file called `name`; most files have no such keys."""
+    """Raises Malformed for the first such thing at any depth of the file called `name`."""
     if not (name.endswith("config.json") or name == MODULES):
         return
     stack = [document]
@@ -59,7 +59,9 @@ def _check(name: str, key: str, value: Any) -> None:
     is_path = _PATHS.fullmatch(key) or (name == "tokenizer_config.json" and _VOCABULARY.fullmatch(key))
     if is_path and key != _LEFT_BEHIND and any(map(_leads_out, _texts(value))):
         raise Malformed(
-            "elsewhere", f"names a path outside of the model in {key!r}", f"Remove {key!r}, or name what is in the repo."
+            "elsewhere",
+            f"names a path outside of the model in {key!r}",
+            f"Remove {key!r}, or name what is in the repo.",
         )
 
 

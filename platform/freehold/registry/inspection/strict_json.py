@@ -1,4 +1,4 @@
-"""JSON that means the same to every reader: no duplicate keys, no NaN, no text that other programs cannot hold, bounded.
+"""JSON that means the same to every reader: no duplicate keys, no NaN, no text that others cannot hold, bounded.
 
 Python's json takes the last of duplicate keys, others the first: a file could show one configuration to an inspection
 and another to the engine. NUL ends text early elsewhere, and PostgreSQL takes neither it nor half a surrogate pair.
