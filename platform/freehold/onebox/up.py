@@ -85,7 +85,7 @@ def _bring_up(stack: Stack, report: Report) -> bool:
     report.step(f"seeded: operator, tenant {TENANT}, region {REGION}, cluster {CLUSTER!r}, flavor {FLAVOR}, prices")
     customer = Customer(web_url=facts["console_url"], gateway_url=facts["gateway_url"], api_key=api_key)
     answered = _demo(stack, customer, report)
-    _summary(layout, report, show_key=is_new)
+    _summary(layout, report, show_key=is_new, answered=answered)
     return answered
 
 
@@ -156,7 +156,7 @@ def _call(customer: Customer, report: Report) -> None:
         report.step(f"{line.model}: metered {line.prompt_tokens} + {line.completion_tokens} tokens so far, {line.cost}")
 
 
-def _summary(layout: Layout, report: Report, *, show_key: bool = False) -> None:
+def _summary(layout: Layout, report: Report, *, show_key: bool = False, answered: bool = True) -> None:
     if not layout.demo.exists():
         return
     facts = json.loads(layout.demo.read_text())
@@ -171,6 +171,9 @@ def _summary(layout: Layout, report: Report, *, show_key: bool = False) -> None:
     report.plain(f"Inference {facts['gateway_url']}/v1   models: {', '.join(facts['models'].values())}")
     if show_key:
         report.plain(f"API key   {facts['api_key']}   (shown this once; scripts find it in {layout.demo})")
+    if not answered:
+        report.plain("\nThe models do not answer; what is missing is said above.")
+        return
     key = f'$({sys.executable} -c \'import json; print(json.load(open("{layout.demo}"))["api_key"])\')'
     body = json.dumps({"model": facts["models"]["embedding"], "input": "hello"})
     report.plain(f'\nTry it:\n\nexport FREEHOLD_KEY="{key}"')

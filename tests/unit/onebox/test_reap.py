@@ -21,7 +21,8 @@ _SLEEP = "import time; print('up', flush=True); time.sleep(600)"
 _STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
 _PARENT = (
     "import subprocess, sys, time; "
-    "subprocess.Popen([sys.executable, '-c', sys.argv[1]], env={}); print('up', flush=True); time.sleep(600)"
+    "subprocess.Popen([sys.executable, '-c', sys.argv[1]], env={}, stdout=subprocess.DEVNULL); "
+    "print('up', flush=True); time.sleep(600)"
 )
 
 
