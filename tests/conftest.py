@@ -17,7 +17,6 @@ import os
 import re
 import secrets
 import shutil
-import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -36,17 +35,12 @@ from freehold.onebox.install import engine_python
 from freehold.onebox.postgres import APP, OWNER, SUPERUSER, EmbeddedPostgres, Passwords
 from freehold.onebox.reap import reap
 from freehold.onebox.redis import EmbeddedRedis
+from tests.factories.ports import free_port
 
 _TEMPORARY = Path("/var/tmp")  # pytest's own temporary folders are closed to `nobody`, who runs PostgreSQL under root
 _PREFIX = "freehold-tests-"
 _DATABASE = "freehold_test"
 _KEPT = ("django_migrations", "django_content_type", "auth_permission")  # filled by migrations
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def _sweep() -> None:
@@ -64,11 +58,11 @@ _home.chmod(0o755)
 (_home / "static").mkdir()  # STATIC_ROOT: WhiteNoise warns where it is missing
 _postgres = EmbeddedPostgres(
     _home / "postgres",
-    port=_free_port(),
+    port=free_port(),
     passwords=Passwords(*(secrets.token_urlsafe(16) for _ in range(3))),
     durable=False,
 )
-_redis = EmbeddedRedis(_home / "redis", port=_free_port(), password=secrets.token_urlsafe(16), durable=False)
+_redis = EmbeddedRedis(_home / "redis", port=free_port(), password=secrets.token_urlsafe(16), durable=False)
 
 # Before Django reads its settings, which is why this is not a fixture.
 os.environ.update(

@@ -83,7 +83,7 @@ def test_a_second_make_up_while_it_runs_says_so_and_changes_nothing(onebox: Oneb
 
 
 def test_a_taken_port_is_named_with_its_remedy(onebox: Onebox, tmp_path: Path) -> None:
-    other = {**onebox.environment, "FREEHOLD_HOME": str(tmp_path / "other")}
+    other = {**onebox.environment, "FREEHOLD_HOME": str(tmp_path / "other"), "FREEHOLD_DATA": str(tmp_path / "data")}
     done = subprocess.run(
         [sys.executable, "-m", "freehold.onebox", "up", "--detach"],
         env=other, cwd=ROOT, check=False, capture_output=True, text=True, timeout=30,
@@ -100,7 +100,6 @@ def test_a_killed_supervisor_takes_everything_with_it_and_the_next_up_has_its_da
     os.kill(supervisor, signal.SIGKILL)
     _until(lambda: not find(str(onebox.home)), seconds=40)
     onebox.up()
-    assert onebox.seconds < 90
     assert onebox.facts["api_key"] == key
     assert key not in onebox.output
     after = _usage(onebox)

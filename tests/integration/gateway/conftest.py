@@ -34,6 +34,7 @@ from freehold.wire.names import Section
 from freehold.wire.publish import Publisher
 from freehold.wire.records import KeyRecord, ReplicaRecord, RouteRecord, TenantRecord
 from freehold.wire.usage import UsageBatch, UsageRecord
+from tests.factories.ports import free_port
 from tests.fakes.engine import Engine
 
 ROOT = Path(__file__).parents[3]
@@ -92,7 +93,7 @@ async def until(condition: Callable[[], Any], what: str = "the condition") -> An
 
 def _free_offset() -> int:
     """A shift under which the gateway's two ports are free."""
-    for offset in range(20_000 + os.getpid() % 5_000, 50_000, 7):
+    for offset in range(3_000 + os.getpid() % 5_000, 20_000, 7):
         with socket.socket() as one, socket.socket() as two:
             try:
                 one.bind(("127.0.0.1", 8401 + offset))
@@ -101,12 +102,6 @@ def _free_offset() -> int:
                 continue
             return offset
     raise AssertionError("no free ports")
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 _CONTEXT = ssl.create_default_context()  # slow to make, and httpx wants one
@@ -279,7 +274,7 @@ class Usage:
 def gateway_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Redis for the gateway that is shared by tests: never emptied, so that its snapshot stays in force."""
     folder = Path(tempfile.mkdtemp(prefix="freehold-gateway-", dir="/var/tmp"))
-    server = EmbeddedRedis(folder / "redis", port=_free_port(), password="x" * 16, durable=False)
+    server = EmbeddedRedis(folder / "redis", port=free_port(), password="x" * 16, durable=False)
     folder.chmod(0o755)
     server.start()
     yield server.url
@@ -290,7 +285,7 @@ def gateway_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def engine_port() -> int:
     """Where each test's engine listens, so that the routes of the shared gateway stay true."""
-    return _free_port()
+    return free_port()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from freehold.tenancy import services as tenancy
 from freehold.tenancy.actors import Actor, system
 from freehold.tenancy.choices import ActorKind, Role
 from freehold.tenancy.models import Tenant
+from tests.factories.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -48,9 +48,7 @@ class Customer:
 @contextmanager
 def web_process() -> Iterator[Web]:
     """granian over freehold.config.asgi on a free port. The pid is its worker's, whose memory counts."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     environment = {
         **os.environ,

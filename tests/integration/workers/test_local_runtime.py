@@ -26,7 +26,7 @@ from workers.runtimes.local.observation import terminate
 from workers.runtimes.local.runtime import TENANT_UIDS, LocalRuntime, LocalSettings
 
 ENGINE = Path(__file__).resolve().parents[2] / "fakes" / "engine_package"
-FIRST_PORT = 38500
+FIRST_PORT = 18500
 ENDPOINT = "ep_1"
 COMMIT = "c" * 40
 
