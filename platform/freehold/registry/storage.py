@@ -113,7 +113,7 @@ class LocalWriter:
             self._file.close()
             self._partial.replace(self._target)
             _fsync_folder(self._target.parent)
-        except BaseException:
+        except BaseException:  # also an interruption: nothing half-written may stay
             self.abort()
             raise
 
