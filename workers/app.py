@@ -41,6 +41,18 @@ app.conf.update(
         "reconcile-due": {"task": "workers.reconcile_due", "schedule": 2.0, "options": {"expires": 10}},
         "drain-usage": {"task": hints.DRAIN_USAGE, "schedule": 1.0, "options": {"expires": 10}},
         "resync-data-plane": {"task": "workers.publish_all", "schedule": 15.0, "options": {"expires": 30}},
+        "import-models": {
+            "task": hints.IMPORT,
+            "schedule": 15.0,
+            "options": {"expires": 30, "queue": hints.TRANSFERS},
+        },
+        "verify-contents": {
+            "task": hints.VERIFY,
+            "schedule": 15.0,
+            "options": {"expires": 30, "queue": hints.TRANSFERS},
+        },
+        "collect-garbage": {"task": hints.COLLECT_GARBAGE, "schedule": 600.0, "options": {"expires": 300}},
+        "sweep-storage": {"task": "workers.sweep_storage", "schedule": 6 * 3600.0, "options": {"expires": 600}},
         "post-ledger": {"task": "workers.post_ledger", "schedule": 60.0, "options": {"expires": 60}},
         "usage-partitions": {"task": "workers.ensure_partitions", "schedule": 3600.0, "options": {"expires": 600}},
         "purge-idempotency-records": {

@@ -10,11 +10,12 @@ from freehold.api.idempotency import records_purge
 from freehold.common import clock
 from freehold.common.logging import get_logger
 from freehold.fleet.models import Cluster
+from freehold.registry.imports import imports_due
 from freehold.serving import publication as serving_publication
 from freehold.serving.selectors import clusters_due
 from freehold.tenancy import publication as tenancy_publication
 from freehold.wire import hints
-from workers.jobs import billing, metering
+from workers.jobs import billing, garbage, imports, metering, storage
 from workers.reconcile.loop import reconcile_cluster
 from workers.runtimes.registry import runtime_of
 
@@ -49,6 +50,33 @@ def publish_all() -> None:
 def drain_usage() -> None:
     """Usage from the stream into PostgreSQL."""
     metering.drain()
+
+
+@shared_task(name=hints.IMPORT, acks_late=False)
+def import_models() -> None:
+    """One turn of one import; the next is asked for at once. On the queue `transfers`: a turn takes minutes."""
+    if imports.import_next() and imports_due(now=clock.now()):
+        hints.send(hints.IMPORT, queue=hints.TRANSFERS)
+
+
+@shared_task(name=hints.VERIFY, acks_late=False)
+def verify_contents() -> None:
+    """Hashes content that nobody has hashed, for a turn; the next is asked for at once. On the queue `transfers`."""
+    if storage.contents_verify():
+        hints.send(hints.VERIFY, queue=hints.TRANSFERS)
+
+
+@shared_task(name=hints.COLLECT_GARBAGE)
+def collect_garbage(tenant_id: str = "") -> None:
+    """Removes content that is used no more, of one tenant or of all, for a turn; the next is asked for at once."""
+    if garbage.collect(uuid.UUID(tenant_id) if tenant_id else None):
+        hints.send(hints.COLLECT_GARBAGE, *([tenant_id] if tenant_id else []))
+
+
+@shared_task(name="workers.sweep_storage")
+def sweep_storage() -> None:
+    """Removes from the object store what no row speaks of."""
+    garbage.sweep()
 
 
 @shared_task(name="workers.post_ledger")

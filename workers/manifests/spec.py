@@ -63,7 +63,7 @@ class WorkloadSpec:
         template = {
             "served_model_name": self.served_model_name,
             "task": self.task,
-            "weights": [self.weights.tenant, self.weights.repo, self.weights.commit_id, self.weights.digest],
+            "weights": [self.weights.tenant, self.weights.commit_id, self.weights.digest],  # not the name: it changes
             "flavor": [self.flavor.name, self.flavor.accelerators, self.flavor.kv_cache_bytes],
             "engine_digest": self.engine_digest,
             "arguments": sorted(self.arguments.items()),

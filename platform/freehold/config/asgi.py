@@ -1,4 +1,5 @@
-"""The web process: blobs go past Django (which spools whole bodies before a view sees them), the rest goes to it.
+"""The web process: blobs and exports go past Django (which spools whole bodies before a view sees them), the rest goes
+to it.
 
 Run by granian: `granian --interface asginl freehold.config.asgi:application`.
 """
@@ -18,6 +19,8 @@ django.setup(set_prefix=False)
 from freehold.common import env, logging  # noqa: E402 - Django must be set up first
 from freehold.config.bodies import Body  # noqa: E402
 from freehold.hub.blobs import BLOBS_PREFIX, blobs  # noqa: E402
+from freehold.hub.exports import exports  # noqa: E402
+from freehold.registry.export_links import EXPORTS_PREFIX  # noqa: E402
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -33,6 +36,9 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         return
     if scope["path"].startswith(BLOBS_PREFIX):
         await blobs(scope, receive, send)
+        return
+    if scope["path"].startswith(EXPORTS_PREFIX):
+        await exports(scope, receive, send)
         return
     body = Body(scope, receive)
     try:

@@ -19,7 +19,10 @@ from django.utils.safestring import SafeString, mark_safe
 
 @dataclass(frozen=True)
 class Live:
-    """A rendered part: `{{ part.html }}` in a page, `answer` for the requests that follow."""
+    """A rendered part: `{{ part.html }}` in a page, `answer` for the requests that follow.
+
+    `seconds` 0: what it shows does not change any more, so nobody asks.
+    """
 
     element: str
     name: str
@@ -35,11 +38,18 @@ class Live:
     @property
     def html(self) -> SafeString:
         """The part in its element, which asks for its successor."""
+        if not self.seconds:
+            return format_html(
+                '<{0} id="{1}">{2}</{0}>',
+                mark_safe(self.element),  # noqa: S308 - an element's name, constant in our views
+                self.name,
+                mark_safe(self.inner),  # noqa: S308 - a rendered template, escaped already
+            )
         return format_html(
-            '<{0} id="{1}" hx-get="{2}?seen={3}" hx-trigger="every {4}s" hx-swap="outerHTML">{5}</{0}>',
+            '<{0} id="{1}" hx-get="{2}seen={3}" hx-trigger="every {4}s" hx-swap="outerHTML">{5}</{0}>',
             mark_safe(self.element),  # noqa: S308 - an element's name, constant in our views
             self.name,
-            self.url,
+            f"{self.url}{'&' if '?' in self.url else '?'}",
             self.tag,
             self.seconds,
             mark_safe(self.inner),  # noqa: S308 - a rendered template, escaped already
@@ -62,6 +72,6 @@ def live(
     url: str,
     seconds: int,
 ) -> Live:
-    """Renders `template` as a live part under the element id `name`, asked for again at `url` every `seconds`."""
+    """Renders `template` as a live part under the element id `name`, asked for again at `url` every `seconds` (0: never)."""
     inner = render_to_string(template, dict(context), request=request)
     return Live(element=element, name=name, url=url, seconds=seconds, inner=inner)

@@ -55,20 +55,28 @@ def calls(*, gateway_url: str, model_name: str, task: str, chat: bool) -> list[S
 
 def upload(*, public_url: str, repo: str) -> Snippet:
     """How to upload a folder with Hugging Face's own client (docs: it must be told not to use Xet)."""
-    text = (
-        f"export HF_ENDPOINT={public_url} HF_HUB_DISABLE_XET=1\n"
-        f'export HF_TOKEN="${KEY_VARIABLE}"\n'
-        f"hf upload {repo} ./my-model"
-    )
+    text = f"{_environment(public_url, 'HF_HUB_DISABLE_XET=1')}\nhf upload {repo} ./my-model"
     return Snippet("upload", "Upload a model folder", text)
 
 
-def deploy(*, public_url: str, repo: str, name: str) -> Snippet:
-    """How to deploy a model over the REST API."""
+def download(*, public_url: str, repo: str, revision: str) -> Snippet:
+    """How to download a revision with Hugging Face's own client; `revision` is empty for `main`."""
+    wanted = f" --revision {revision}" if revision else ""
+    text = f"{_environment(public_url)}\nhf download {repo}{wanted}"
+    return Snippet("download", "Download it", text)
+
+
+def deploy(*, public_url: str, repo: str, name: str, revision: str = "") -> Snippet:
+    """How to deploy a model over the REST API; `revision` is empty for `main`."""
+    pinned = f' "revision": "{revision}",' if revision else ""
     text = (
         f"curl {public_url}/api/v1/endpoints \\\n"
         f'  -H "Authorization: Bearer ${KEY_VARIABLE}" \\\n'
         f"  -H 'Content-Type: application/json' \\\n"
-        f'  -d \'{{"name": "{name}", "model": "{repo}",\n       "billing_mode": "tokens", "replicas": 1}}\''
+        f'  -d \'{{"name": "{name}", "model": "{repo}",{pinned}\n       "billing_mode": "tokens", "replicas": 1}}\''
     )
     return Snippet("deploy", "Deploy it as an endpoint", text)
+
+
+def _environment(public_url: str, *more: str) -> str:
+    return f'export {" ".join([f"HF_ENDPOINT={public_url}", *more])}\nexport HF_TOKEN="${KEY_VARIABLE}"'

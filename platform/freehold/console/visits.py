@@ -59,6 +59,16 @@ class Visit:
         return self.may(Operation.ENDPOINT_WRITE)
 
     @property
+    def may_write_models(self) -> bool:
+        """For templates."""
+        return self.may(Operation.MODEL_WRITE)
+
+    @property
+    def may_delete_models(self) -> bool:
+        """For templates."""
+        return self.may(Operation.MODEL_DELETE)
+
+    @property
     def may_manage_keys(self) -> bool:
         """For templates."""
         return self.may(Operation.KEY_MANAGE)

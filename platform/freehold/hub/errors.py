@@ -33,6 +33,15 @@ class HubError(Exception):
         self.headers = dict(headers or {})
 
 
+class RepoMoved(Exception):
+    """The repository has another name now; the door sends the client there."""
+
+    def __init__(self, *, before: str, now: str) -> None:
+        super().__init__(f"{before} is now {now}")
+        self.before = before
+        self.now = now
+
+
 def response_of(error: HubError | FreeholdError) -> HttpResponse:
     """The answer to a request that ended in `error`."""
     if isinstance(error, HubError):
@@ -45,7 +54,8 @@ def response_of(error: HubError | FreeholdError) -> HttpResponse:
 
 def _response(status: int, message: str, header_message: str, code: str, headers: Mapping[str, str]) -> HttpResponse:
     response = JsonResponse({"error": message}, status=status, headers=dict(headers))
-    response["X-Error-Message"] = " ".join(header_message.encode("ascii", "replace").decode().split())[:1000]
+    line = " ".join(header_message.encode("ascii", "replace").decode().split())[:1000]
+    response["X-Error-Message"] = line.removesuffix(".") if status == 403 else line  # clients add a full stop to a 403
     if code:
         response["X-Error-Code"] = code
     return response

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from freehold.common.errors import NotAuthenticated, NotFound, PermissionDenied
-from freehold.hub.errors import ENTRY_NOT_FOUND, REPO_NOT_FOUND, REVISION_NOT_FOUND, HubError
+from freehold.hub.errors import ENTRY_NOT_FOUND, REPO_NOT_FOUND, REVISION_NOT_FOUND, HubError, RepoMoved
 from freehold.registry import selectors
 from freehold.registry.fetch_tokens import PREFIX, fetch_token_verify
 from freehold.tenancy.permissions import Operation, require
@@ -66,7 +66,8 @@ def actor_of(caller: Caller | None) -> tuple[Actor, uuid.UUID]:
 
 
 def model_of(caller: Caller | None, namespace: str, name: str) -> ModelRepo:
-    """The model `namespace/name`, for all that is not about one revision. Raises PermissionDenied for a fetch token."""
+    """The model `namespace/name`, for all that is not about one revision. Raises PermissionDenied for a fetch token,
+    RepoMoved where the model has another name now."""
     if caller is not None:
         actor_of(caller)
     return _model(caller, namespace, name)
@@ -84,15 +85,23 @@ def _model(caller: Caller | None, namespace: str, name: str) -> ModelRepo:
     try:
         model = selectors.model_find(tenant_id=caller.tenant_id, name=name)
     except NotFound:
-        raise missing from None
+        renamed = selectors.model_find_renamed(tenant_id=caller.tenant_id, name=name)
+        if renamed is None:
+            raise missing from None
+        if caller.repo_id is None:
+            raise RepoMoved(before=name, now=renamed.name) from None
+        model = renamed  # a replica that is fetching goes on under the name it was told
     if caller.repo_id not in {None, model.pk}:
         raise missing
     return model
 
 
 def revision_of(caller: Caller | None, namespace: str, name: str, revision: str) -> Revision:
-    """What a branch, tag or commit of a model means, within what the caller may read."""
+    """What a branch, tag or commit of a model means, within what the caller may read. Raises RepoMoved."""
     model = _model(caller, namespace, name)
+    if revision.startswith(("refs/pr/", "refs/convert/")):
+        message = f"There is no {revision[:100]!r}: this hub has no pull requests and converts nothing."
+        raise HubError(404, message, code=REVISION_NOT_FOUND)
     try:
         found = selectors.revision_of(model=model, revision=revision)
     except NotFound as error:

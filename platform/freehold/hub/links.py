@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from django.core import signing
 
@@ -26,7 +26,7 @@ SECONDS: Final = {Direction.UPLOAD: 24 * 3600, Direction.DOWNLOAD: 3600}
 
 @dataclass(frozen=True, kw_only=True)
 class BlobLink:
-    """What a link speaks of: one content of one tenant. `filename` is what a browser saves a download as."""
+    """One content of one tenant, to download. `filename` is what a browser saves it as."""
 
     tenant_id: uuid.UUID
     sha256: str
@@ -34,22 +34,52 @@ class BlobLink:
     filename: str = ""
 
 
-def link_sign(*, origin: str, direction: Direction, link: BlobLink) -> str:
-    """The URL, valid for SECONDS[direction]. `origin` is `https://host`, without a slash at its end."""
+@dataclass(frozen=True, kw_only=True)
+class UploadLink:
+    """What may be sent through a link: a whole upload (part 0; POST to it ends one that came in parts), or one part.
+    `sha256` and `size` are the whole content's, so that it is known when the upload has ended meanwhile."""
+
+    tenant_id: uuid.UUID
+    upload_id: uuid.UUID
+    sha256: str
+    size: int
+    part: int = 0
+
+
+def upload_sign(*, origin: str, link: UploadLink) -> str:
+    """The URL of an upload, valid for SECONDS[UPLOAD]. `origin` is `https://host`, without a slash at its end."""
+    content = [link.tenant_id.hex, link.upload_id.hex, link.sha256, link.size, link.part]
+    return f"{origin}{BLOBS_PREFIX}{signing.dumps(content, salt=_salt(Direction.UPLOAD))}"
+
+
+def upload_verify(*, path: str) -> UploadLink:
+    """The link of a request's path. Raises PermissionDenied: forged, expired, or made for downloads."""
+    tenant, upload, sha256, size, part = _content(path, Direction.UPLOAD)
+    return UploadLink(tenant_id=uuid.UUID(tenant), upload_id=uuid.UUID(upload), sha256=sha256, size=size, part=part)
+
+
+def download_sign(*, origin: str, link: BlobLink) -> str:
+    """The URL of a content, valid for SECONDS[DOWNLOAD]."""
     content = [link.tenant_id.hex, link.sha256, link.size, link.filename]
-    return f"{origin}{BLOBS_PREFIX}{signing.dumps(content, salt=_salt(direction))}"
+    return f"{origin}{BLOBS_PREFIX}{signing.dumps(content, salt=_salt(Direction.DOWNLOAD))}"
 
 
-def link_verify(*, path: str, direction: Direction) -> BlobLink:
-    """The link of a request's path. Raises PermissionDenied: forged, expired, or made for the other direction."""
-    token = path.removeprefix(BLOBS_PREFIX)
+def download_verify(*, path: str) -> BlobLink:
+    """The link of a request's path. Raises PermissionDenied: forged, expired, or made for uploads."""
+    tenant, sha256, size, filename = _content(path, Direction.DOWNLOAD)
+    return BlobLink(tenant_id=uuid.UUID(tenant), sha256=sha256, size=size, filename=filename)
+
+
+def _content(path: str, direction: Direction) -> list[Any]:
     try:
-        tenant, sha256, size, filename = signing.loads(token, salt=_salt(direction), max_age=SECONDS[direction])
+        content: list[Any] = signing.loads(
+            path.removeprefix(BLOBS_PREFIX), salt=_salt(direction), max_age=SECONDS[direction]
+        )
     except signing.SignatureExpired:
         raise PermissionDenied(f"This {direction} link has expired. Start the {direction} again.") from None
     except (signing.BadSignature, ValueError):
         raise PermissionDenied(f"This is not a valid {direction} link.") from None
-    return BlobLink(tenant_id=uuid.UUID(tenant), sha256=sha256, size=size, filename=filename)
+    return content
 
 
 def _salt(direction: Direction) -> str:

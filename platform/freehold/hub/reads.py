@@ -1,83 +1,76 @@
-"""Reads of a model: info, tree, paths, history."""
+"""Reads of one model: info, tree, paths, history, large files."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 
 from django.http import HttpResponse, JsonResponse
+from django.utils.html import escape
 
+from freehold.hub import entries
 from freehold.hub.errors import ENTRY_NOT_FOUND, HubError
-from freehold.hub.identity import actor_of, revision_of
+from freehold.hub.identity import actor_of, model_of, revision_of
+from freehold.hub.pages import page_response, size_of
 from freehold.hub.requests import HubRequest, list_of
-from freehold.registry import digests, names, selectors
+from freehold.registry import digests, histories, names, selectors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import datetime
 
     from freehold.registry.models import ModelFile, Revision
 
 _PAGE = 1000
+_EXPANDED_PAGE = 100
+_COMMITS_PAGE = 50
 _MOST_PATHS = 20_000
+_SAFE = {"status": "safe", "avScan": None, "pickleImportScan": None}  # what is not safe never becomes a revision
 
 
 def info(request: HubRequest) -> HttpResponse:
     """A model at a revision, with its files. `freehold` holds our own: the revision's id, digest and inspection."""
     revision = _revision(request)
+    properties = entries.wanted(request, entries.ONE)
+    whole = properties is entries.ONE
+    if request.flag("securityStatus"):
+        properties = (*properties, "securityRepoStatus")
     files = selectors.files(revision=revision)
     blobs = request.flag("blobs")
-    facts = revision.inspection
-    model = revision.repo
-    return JsonResponse(
-        {
-            "_id": model.public_id,
-            "id": model.full_name,
-            "modelId": model.full_name,
-            "author": model.tenant.slug,
-            "sha": revision.commit_id,
-            "private": True,
-            "gated": False,
-            "disabled": False,
-            "downloads": 0,
-            "likes": 0,
-            "tags": [],
-            "siblings": [_sibling(file, blobs=blobs) for file in files],
-            "safetensors": {"parameters": facts.get("dtypes") or {}, "total": facts.get("parameters") or 0},
-            "usedStorage": sum(file.size for file in files),
-            "createdAt": moment(model.created_at),
-            "lastModified": moment(revision.created_at),
-            "freehold": {
-                "revision": revision.public_id,
-                "status": revision.status,
-                "digest": revision.digest,
-                "inspection": facts,
-            },
-        }
+    own = {
+        "revision": revision.public_id,
+        "status": revision.status,
+        "digest": revision.digest,
+        "inspection": revision.inspection,
+    }
+    shown = entries.Shown(
+        public_id=revision.repo.public_id,
+        full_name=revision.repo.full_name,
+        author=revision.repo.tenant.slug,
+        description=revision.repo.description,
+        created_at=revision.repo.created_at,
+        sha=revision.commit_id,
+        modified_at=revision.created_at,
+        facts=revision.inspection,
+        siblings=[_sibling(file, blobs=blobs) for file in files],
+        used_bytes=sum({file.sha256: file.size for file in files}.values()),
+        extra={"freehold": own} if whole else {},
     )
+    return JsonResponse(entries.document(shown, properties))
 
 
 def tree(request: HubRequest) -> HttpResponse:
-    """Files and folders by path, a page at a time; the next page is in the Link header (RFC 8288)."""
+    """Files and folders by path, a page at a time."""
     revision = _revision(request)
     folder, recursive = request.part("path").strip("/"), request.flag("recursive")
-    entries = _entries(selectors.files(revision=revision), folder, recursive=recursive)
-    if folder and not entries:
+    found = _entries(selectors.files(revision=revision), folder, recursive=recursive)
+    if folder and not found:
         headers = {"X-Repo-Commit": revision.commit_id}
         raise HubError(404, f"There is no folder {folder!r} here.", code=ENTRY_NOT_FOUND, headers=headers)
-    cursor = request.http.GET.get("cursor", "")
-    limit = request.http.GET.get("limit", "")
-    size = min(int(limit), _PAGE) if limit.isdigit() and int(limit) > 0 else _PAGE
-    rest = [entry for entry in entries if entry["path"] > cursor]
-    page = rest[:size]
-    if request.flag("expand"):
-        last = {"id": revision.commit_id, "title": revision.message, "date": moment(revision.created_at)}
-        page = [{**entry, "lastCommit": last} for entry in page]
-    response = JsonResponse(page, safe=False)
-    if len(rest) > size:
-        query = {**request.http.GET.dict(), "cursor": page[-1]["path"]}
-        raw = request.http.get_full_path().partition("?")[0]
-        response["Link"] = f'<{request.origin}{raw}?{urlencode(query)}>; rel="next"'
+    cursor, expand = request.http.GET.get("cursor", ""), request.flag("expand")
+    size = size_of(request, most=_EXPANDED_PAGE if expand else _PAGE)
+    rest = [entry for entry in found if entry["path"] > cursor]
+    page = _expanded(request, revision, rest[:size]) if expand else rest[:size]
+    after = {"cursor": str(page[-1]["path"])} if len(rest) > size else None
+    response = page_response(request, page, after=after)
     response["X-Repo-Commit"] = revision.commit_id
     return response
 
@@ -85,10 +78,13 @@ def tree(request: HubRequest) -> HttpResponse:
 def paths_info(request: HubRequest) -> HttpResponse:
     """What lies at each of the given paths; those with nothing are left out."""
     revision = _revision(request)
-    wanted = set(map(str, list_of(request.form_or_json(), "paths", most=_MOST_PATHS)))
+    form = request.form_or_json()
+    wanted = set(map(str, list_of(form, "paths", most=_MOST_PATHS)))
     files = selectors.files(revision=revision)
-    entries = [*_folders(files, ""), *map(file_entry, files)]
-    return JsonResponse([entry for entry in entries if entry["path"] in wanted], safe=False)
+    found = [entry for entry in [*_folders(files, ""), *map(file_entry, files)] if entry["path"] in wanted]
+    if form.get("expand") in (True, ["true"], ["True"], ["1"]):
+        found = _expanded(request, revision, found)
+    return JsonResponse(found, safe=False)
 
 
 def history(request: HubRequest) -> HttpResponse:
@@ -96,21 +92,31 @@ def history(request: HubRequest) -> HttpResponse:
     if request.caller is not None:
         actor_of(request.caller)
     line = selectors.history(revision=_revision(request))
-    page, limit = request.http.GET.get("p", "0"), request.http.GET.get("limit", "50")
-    size = min(int(limit), _PAGE) if limit.isdigit() and int(limit) > 0 else 50
-    start = int(page) * size if page.isdigit() else 0
-    response = JsonResponse([_commit(revision) for revision in line[start : start + size]], safe=False)
+    page, size = request.http.GET.get("p", "0"), size_of(request, most=_COMMITS_PAGE)
+    start = int(page) * size if page.isascii() and page.isdigit() and len(page) < 9 else 0
+    formatted = "formatted" in request.http.GET.getlist("expand[]")
+    commits = [_commit(revision, formatted=formatted) for revision in line[start : start + size]]
+    after = {"p": str(start // size + 1)} if start + size < len(line) else None
+    response = page_response(request, commits, after=after)
     response["X-Total-Count"] = str(len(line))
-    if start + size < len(line):
-        raw = request.http.get_full_path().partition("?")[0]
-        query = {**request.http.GET.dict(), "p": str(start // size + 1)}
-        response["Link"] = f'<{request.origin}{raw}?{urlencode(query)}>; rel="next"'
     return response
 
 
-def moment(value: datetime) -> str:
-    """A time as the Hub writes it: `2026-11-23T08:00:00.000Z`."""
-    return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def large_files(request: HubRequest) -> HttpResponse:
+    """Every content that travels as a blob, in any revision, once: `HfApi.list_lfs_files`."""
+    model = model_of(request.caller, request.part("namespace"), request.part("name"))
+    listed = [
+        {
+            "fileOid": file.sha256,
+            "filename": file.path,
+            "oid": file.sha256,
+            "pushedAt": entries.moment(file.created_at),
+            "ref": None,
+            "size": file.size,
+        }
+        for file in selectors.large_files(model=model)
+    ]
+    return JsonResponse(listed, safe=False)
 
 
 def file_entry(file: ModelFile) -> dict[str, Any]:
@@ -164,11 +170,29 @@ def _folders(files: Iterable[ModelFile], prefix: str) -> list[dict[str, Any]]:
     return [{"type": "directory", "path": path, "size": 0, "oid": digests.git_oid(path.encode())} for path in folders]
 
 
-def _commit(revision: Revision) -> dict[str, Any]:
-    return {
+def _commit(revision: Revision, *, formatted: bool) -> dict[str, Any]:
+    commit: dict[str, Any] = {
         "id": revision.commit_id,
         "title": revision.message,
         "message": revision.description,
-        "date": moment(revision.created_at),
+        "date": entries.moment(revision.created_at),
         "authors": [{"user": revision.author}],
     }
+    if formatted:
+        commit["formatted"] = {"title": escape(revision.message), "message": escape(revision.description)}
+    return commit
+
+
+def _expanded(request: HubRequest, revision: Revision, page: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The entries with the commit that last changed each. Not for fetch tokens, which read one revision."""
+    changes: dict[str, Revision] = {}
+    if request.caller is not None and request.caller.actor is not None:
+        changes = histories.last_changes(revision=revision, paths=[entry["path"] for entry in page])
+    expanded = []
+    for entry in page:
+        extra: dict[str, Any] = {"securityFileStatus": _SAFE} if entry["type"] == "file" else {}
+        if change := changes.get(entry["path"]):
+            date = entries.moment(change.created_at)
+            extra["lastCommit"] = {"id": change.commit_id, "title": change.message, "date": date}
+        expanded.append({**entry, **extra})
+    return expanded

@@ -1,4 +1,4 @@
-"""Branches and tags."""
+"""Branches and tags, and squashing the history of a branch."""
 
 from __future__ import annotations
 
@@ -54,6 +54,21 @@ def tag(request: HubRequest) -> HttpResponse:
     if request.http.method == "DELETE":
         return _delete(request, model, RefKind.TAG, name)
     return _create(request, model, RefKind.TAG, text_of(request.json(), "tag"), name)
+
+
+def squash(request: HubRequest) -> HttpResponse:
+    """Makes a branch one commit with the files of its head: `HfApi.super_squash_history`."""
+    model = _model(request)
+    actor, tenant_id = actor_of(request.caller)
+    branch = request.part("revision").removeprefix("refs/heads/")
+    message = text_of(request.json(), "message") or f"Squash the history of {branch}"
+    try:
+        revision = services.history_squash(
+            actor=actor, tenant_id=tenant_id, model_id=model.pk, branch=branch, message=message
+        )
+    except NotFound as error:
+        raise HubError(404, error.message, code=REVISION_NOT_FOUND) from None
+    return JsonResponse({"commitId": revision.commit_id})
 
 
 def _model(request: HubRequest) -> ModelRepo:

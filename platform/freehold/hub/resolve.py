@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from django.http import HttpResponse
 
 from freehold.hub.identity import file_of, revision_of
-from freehold.hub.links import BlobLink, Direction, link_sign
+from freehold.hub.links import SECONDS, BlobLink, Direction, download_sign
+from freehold.registry.storage import object_store
 
 if TYPE_CHECKING:
     from freehold.hub.requests import HubRequest
@@ -27,8 +28,14 @@ def resolve(request: HubRequest) -> HttpResponse:
     if request.http.method == "HEAD":
         response["Content-Length"] = str(file.size)
         return response
-    link = BlobLink(tenant_id=file.tenant_id, sha256=file.sha256, size=file.size, filename=file.path.rpartition("/")[2])
+    name = file.path.rpartition("/")[2]
+    url = object_store().download_url(
+        file.tenant_id, sha256=file.sha256, filename=name, seconds=SECONDS[Direction.DOWNLOAD]
+    )
+    if url is None:
+        link = BlobLink(tenant_id=file.tenant_id, sha256=file.sha256, size=file.size, filename=name)
+        url = download_sign(origin=request.origin, link=link)
     response.status_code = 302
-    response["Location"] = link_sign(origin=request.origin, direction=Direction.DOWNLOAD, link=link)
+    response["Location"] = url
     response["Cache-Control"] = "no-store"
     return response

@@ -9,6 +9,6 @@ from freehold.hub.door import door
 urlpatterns = [
     re_path(r"^api/(?!v\d+/)", door),
     re_path(r"^(?:datasets|spaces|kernels)/", door),
-    re_path(r"^[^/]+/[^/]+/resolve/", door),
+    re_path(r"^[^/]+/(?:[^/]+/)?resolve/", door),
     re_path(r"^[^/]+/[^/]+\.git/", door),
 ]

@@ -1,4 +1,4 @@
-"""Seeds what is missing: operator, demo tenant with an admin and an API key, region, cluster, flavor, prices.
+"""Seeds what is missing: operator, demo tenant with an admin and an API key, region, cluster, flavor, prices, catalog.
 
 `python -m freehold.onebox.seed`, run by up.py after the migrations as a process of its own, because it needs Django.
 All of it goes through services, as an operator's own doing would. Prints one JSON object: `Seeded`.
@@ -38,6 +38,9 @@ from freehold.onebox.credentials import Credentials  # noqa: E402
 from freehold.onebox.demo import ADMIN_EMAIL, CLUSTER, FLAVOR, OPERATOR_EMAIL, REGION, TENANT  # noqa: E402
 from freehold.onebox.environment import engine_digest  # noqa: E402
 from freehold.onebox.layout import Layout  # noqa: E402
+from freehold.serving.catalog.document import SHIPPED, load  # noqa: E402
+from freehold.serving.catalog.selectors import catalog_list  # noqa: E402
+from freehold.serving.catalog.services import catalog_load  # noqa: E402
 from freehold.tenancy.actors import system  # noqa: E402
 from freehold.tenancy.choices import Role  # noqa: E402
 from freehold.tenancy.models import Tenant, User  # noqa: E402
@@ -90,6 +93,8 @@ def seed(layout: Layout) -> Seeded:
     _fleet()
     if price_book_in_force(at=clock.now()) is None:
         price_book_publish(actor=_ACTOR, name="Demo prices", currency=settings.CURRENCY, prices=_PRICES)
+    if not catalog_list().exists():
+        catalog_load(actor=_ACTOR, catalog=load(SHIPPED))
     return _key(layout, tenant)
 
 

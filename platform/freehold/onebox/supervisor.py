@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DATABASES = ("postgres", "redis")
-PLATFORM = ("gateway", "web", "watcher", "worker", "beat")
+PLATFORM = ("gateway", "web", "watcher", "worker", "transfers", "beat")
 GUARD = "guard"
 STOP_SECONDS = 90.0
 _START_SECONDS = 15.0
@@ -90,6 +90,15 @@ def programs(layout: Layout, *, postgres: list[str], redis: list[str]) -> list[P
             [
                 *celery, "worker", "--concurrency", "2", "--queues", "default", "--without-gossip", "--without-mingle",
                 "--loglevel", "INFO",
+            ],
+            "control", 40,
+        ),
+        # Hours of bytes must not hold up seconds of reconciling. Threads: they wait for network and disk, or hash.
+        Program(
+            "transfers",
+            [
+                *celery, "worker", "--pool", "threads", "--concurrency", "2", "--queues", "transfers",
+                "--hostname", "transfers@%h", "--without-gossip", "--without-mingle", "--loglevel", "INFO",
             ],
             "control", 40,
         ),

@@ -13,11 +13,12 @@ from freehold.common import clock
 from freehold.common.errors import Conflict, InvalidInput, NotFound, Refused
 from freehold.db.connections import release
 from freehold.db.rls import tenant_scope
-from freehold.registry import digests, names, selectors, storage, trees, turns
+from freehold.registry import accounts, digests, names, selectors, tensors, trees, turns
 from freehold.registry.choices import RefKind, RevisionStatus
 from freehold.registry.inspection.facts import ADAPTER_CONFIG, CONFIG
-from freehold.registry.inspection.run import InspectedFile, Report, inspect
+from freehold.registry.inspection.run import Report, inspect
 from freehold.registry.models import Blob, ModelFile, ModelRepo, Ref, Revision
+from freehold.registry.staging import staged
 from freehold.tenancy.permissions import Operation, require
 from freehold.tenancy.services import audit_record
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 # What huggingface_hub's upload-large-folder writes into its commits, which come in pieces, in any order of files.
 LARGE_FOLDER = "upload-large-folder"
 
-_ATTEMPTS = 3
+_ATTEMPTS = 5  # against other processes: within this one, commits of a tenant wait for each other
 _SHOWN_PROBLEMS = 5
 
 
@@ -45,6 +46,7 @@ class _Draft:
     author: str
     status: RevisionStatus
     inspection: dict[str, Any]
+    headers: tensors.ByPath
 
 
 def revision_commit(
@@ -69,31 +71,48 @@ def revision_commit(
     names.check_text(description, field="description")
     for _ in range(_ATTEMPTS):
         model = selectors.model_find(tenant_id=tenant_id, name=repo.rpartition("/")[2])
-        base = _head(model, ref)
-        if parent is not None and not (len(parent) >= 7 and base.commit_id.startswith(parent)):
-            raise Conflict(f"The branch {ref!r} has moved on to {base.commit_id}. Fetch it and commit again.")
-        before = _tree(base)
-        tree = trees.apply(before, operations, _sources(model, operations))
-        if tree == before:
+        base, tree = _planned(model, ref, parent, operations)
+        if tree is None:
             return base
-        stored = _stored(tenant_id, tree)
-        release()  # an inspection takes up to two minutes, and connections are few
+        release()  # a turn, and an inspection, take up to two minutes, and connections are few
         with turns.turn(tenant_id):
-            report = inspect(stored)
-        status = _verdict(report, message)
-        draft = _Draft(
-            base=base,
-            tree=tree,
-            message=message[:500],
-            description=description[:10_000],
-            author=actor.label,
-            status=status,
-            inspection={**report.facts, "missing": list(report.missing)},
-        )
-        revision = _register(actor=actor, model=model, ref=ref, draft=draft)
+            if _head(model, ref).pk != base.pk:  # others had their turn meanwhile
+                base, tree = _planned(model, ref, parent, operations)
+                if tree is None:
+                    return base
+            release()
+            with staged(tenant_id, tree) as files:
+                report = inspect(files)
+            status = _verdict(report, message)
+            draft = _Draft(
+                base=base,
+                tree=tree,
+                message=message[:500],
+                description=description[:10_000],
+                author=actor.label,
+                status=status,
+                inspection={**report.facts, "missing": list(report.missing)},
+                headers=report.tensors,
+            )
+            revision = _register(actor=actor, model=model, ref=ref, draft=draft)
         if revision is not None:
             return selectors.revision_by_key(tenant_id=tenant_id, revision_id=revision.pk)
     raise Conflict(f"The branch {ref!r} moves too fast. Commit again.")
+
+
+def _planned(
+    model: ModelRepo, ref: str, parent: str | None, operations: Sequence[trees.Operation]
+) -> tuple[Revision, trees.Tree | None]:
+    """The branch's head, and the files it is to have; None for those where nothing changes."""
+    base = _head(model, ref)
+    if parent is not None and not (len(parent) >= 7 and base.commit_id.startswith(parent)):
+        raise Conflict(f"The branch {ref!r} has moved on to {base.commit_id}. Fetch it and commit again.")
+    before = _tree(base)
+    tree = trees.apply(before, operations, _sources(model, operations))
+    if tree == before and base.status != RevisionStatus.REFUSED:  # one that is refused is mended by the same again
+        return base, None
+    _check_content(model.tenant_id, tree)
+    return base, tree
 
 
 def _head(model: ModelRepo, ref: str) -> Revision:
@@ -126,20 +145,20 @@ def _sources(model: ModelRepo, operations: Sequence[trees.Operation]) -> dict[st
     return {revision: _tree(selectors.revision_of(model=model, revision=revision)) for revision in wanted}
 
 
-def _stored(tenant_id: uuid.UUID, tree: trees.Tree) -> list[InspectedFile]:
-    """Where the tree's content lies. Raises Refused for content this tenant never uploaded, whoever else has."""
-    store = storage.object_store()
+def _check_content(tenant_id: uuid.UUID, tree: trees.Tree) -> dict[str, Blob]:
+    """The content of a tree, by sha256. Raises Refused for what this tenant never uploaded, whoever else has."""
+    with tenant_scope(tenant_id):
+        wanted = {entry.sha256 for entry in tree.values()}
+        blobs = {blob.sha256: blob for blob in Blob.objects.filter(sha256__in=wanted, doomed_at=None)}
     for path, entry in tree.items():
-        if store.size(tenant_id, entry.sha256) != entry.size:
+        blob = blobs.get(entry.sha256)
+        if blob is None or blob.size != entry.size:
             raise Refused(
                 f"{path}: its content (sha256 {entry.sha256}, {entry.size} bytes) was not uploaded. "
                 "Upload the file, then commit again.",
                 field=path,
             )
-    return [
-        InspectedFile(path=path, location=store.path(tenant_id, entry.sha256), size=entry.size)
-        for path, entry in sorted(tree.items())
-    ]
+    return blobs
 
 
 def _verdict(report: Report, message: str) -> RevisionStatus:
@@ -163,7 +182,8 @@ def _register(*, actor: Actor, model: ModelRepo, ref: str, draft: _Draft) -> Rev
     tenant_id, base = model.tenant_id, draft.base
     digest = digests.revision_digest((path, entry.sha256, entry.size) for path, entry in draft.tree.items())
     moment = clock.now().isoformat()
-    with tenant_scope(tenant_id):
+    with accounts.locked(tenant_id):  # nothing of it is collected from here on
+        blobs = _check_content(tenant_id, draft.tree)
         branch = (
             Ref.objects.select_for_update()
             .filter(repo_id=model.pk, kind=RefKind.BRANCH.value, name=ref.removeprefix("refs/heads/"))
@@ -171,13 +191,9 @@ def _register(*, actor: Actor, model: ModelRepo, ref: str, draft: _Draft) -> Rev
         )
         if branch is None or branch.revision_id != base.pk:
             return None
-        Blob.objects.bulk_create(
-            [
-                Blob(tenant_id=tenant_id, sha256=sha256, size=size)
-                for sha256, size in {entry.sha256: entry.size for entry in draft.tree.values()}.items()
-            ],
-            ignore_conflicts=True,
-        )
+        status = draft.status
+        if any(blob.verified_at is None for blob in blobs.values()):
+            status = RevisionStatus.VERIFYING
         revision = Revision.objects.create(
             tenant_id=tenant_id,
             repo_id=model.pk,
@@ -186,7 +202,7 @@ def _register(*, actor: Actor, model: ModelRepo, ref: str, draft: _Draft) -> Rev
             message=draft.message,
             description=draft.description,
             author=draft.author,
-            status=draft.status.value,
+            status=status.value,
             digest=digest,
             inspection=draft.inspection,
         )
@@ -205,6 +221,7 @@ def _register(*, actor: Actor, model: ModelRepo, ref: str, draft: _Draft) -> Rev
             ],
             batch_size=1000,
         )
+        tensors.keep(tenant_id, {draft.tree[path].sha256: found for path, found in draft.headers.items()})
         branch.revision = revision
         branch.save(update_fields=["revision"])
         detail: dict[str, object] = {"model": model.public_id, "commit": revision.commit_id, "digest": digest}

@@ -14,6 +14,11 @@ def git_oid(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
+def sha256(content: bytes) -> str:
+    """SHA-256 hex: what content is stored under."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def lfs_pointer(*, sha256: str, size: int) -> bytes:
     """The small file that Git keeps in place of a large one (https://git-lfs.com, pointer specification v1)."""
     return f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()

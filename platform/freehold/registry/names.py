@@ -9,6 +9,7 @@ from freehold.common.errors import InvalidInput
 _REPO = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 _REF = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._/-]{0,198}[A-Za-z0-9_])?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHORT_COMMIT = re.compile(r"[0-9a-f]{7,39}")
 _UNHOLDABLE = re.compile("[\0\ud800-\udfff]")  # PostgreSQL holds neither NUL nor half a surrogate pair
 
 DEFAULT_BRANCH = "main"
@@ -27,9 +28,10 @@ def check_repo_name(name: str) -> str:
 
 def check_ref_name(name: str) -> str:
     """The name. Raises InvalidInput; a name that looks like a commit id would hide that commit."""
-    if not _REF.fullmatch(name) or ".." in name or "//" in name or _COMMIT.fullmatch(name):
+    if not _REF.fullmatch(name) or ".." in name or "//" in name or _COMMIT.fullmatch(name) or name.startswith("refs/"):
         raise InvalidInput(
-            "A branch or tag has letters, digits, '-', '_', '.' and '/', and does not look like a commit id.",
+            "A branch or tag has letters, digits, '-', '_', '.' and '/', does not begin with 'refs/', and does not "
+            "look like a commit id.",
             field="ref",
         )
     return name
@@ -50,3 +52,8 @@ def check_text(text: str, *, field: str) -> str:
 def is_commit_id(text: str) -> bool:
     """Whether `text` has the form of a commit id."""
     return _COMMIT.fullmatch(text) is not None
+
+
+def is_short_commit_id(text: str) -> bool:
+    """Whether `text` can be the beginning of a commit id, long enough to mean one."""
+    return _SHORT_COMMIT.fullmatch(text) is not None

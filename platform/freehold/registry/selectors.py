@@ -9,10 +9,11 @@ from freehold.common.errors import NotFound
 from freehold.db.rls import tenant_scope
 from freehold.registry import names
 from freehold.registry.choices import RefKind
-from freehold.registry.models import ModelFile, ModelRepo, Ref, Revision, RevisionHold
+from freehold.registry.models import ModelFile, ModelRepo, ModelRepoAlias, Ref, Revision, RevisionHold
 
 if TYPE_CHECKING:
     import uuid
+    from collections.abc import Iterable
 
     from django.db.models import QuerySet
 
@@ -40,6 +41,15 @@ def model_find(*, tenant_id: uuid.UUID, name: str) -> ModelRepo:
     if repo is None:
         raise NotFound(f"There is no model named {name!r}. Look at the list of your models, or create it first.")
     return repo
+
+
+def model_find_renamed(*, tenant_id: uuid.UUID, name: str) -> ModelRepo | None:
+    """The model that had this name before and that no other has taken it from, with its tenant."""
+    if not names.is_holdable(name):
+        return None
+    with tenant_scope(tenant_id):
+        alias = ModelRepoAlias.objects.select_related("repo__tenant").filter(tenant_id=tenant_id, name=name).first()
+    return None if alias is None else alias.repo
 
 
 def revision_list(*, model: ModelRepo) -> QuerySet[Revision]:
@@ -75,7 +85,7 @@ def revision_resolve(*, tenant_id: uuid.UUID, repo: str, revision: str = names.D
 
 
 def revision_of(*, model: ModelRepo, revision: str) -> Revision:
-    """As revision_resolve, for a model already at hand."""
+    """As revision_resolve, for a model already at hand. The first 7 digits of a commit id or more will do."""
     found = None
     if names.is_holdable(revision):
         found = _named(model, revision)
@@ -92,7 +102,18 @@ def _named(model: ModelRepo, revision: str) -> Revision | None:
         name = revision.removeprefix("refs/heads/").removeprefix("refs/tags/")
         refs = {ref.kind: ref.revision_id for ref in Ref.objects.filter(repo_id=model.pk, name=name)}
         key = refs.get(RefKind.BRANCH.value, refs.get(RefKind.TAG.value))
-        return None if key is None else candidates.filter(pk=key).first()
+        if key is not None:
+            return candidates.filter(pk=key).first()
+        if names.is_short_commit_id(revision):
+            found = list(candidates.filter(commit_id__startswith=revision)[:2])
+            return found[0] if len(found) == 1 else None
+        return None
+
+
+def revision_statuses(*, tenant_id: uuid.UUID, revision_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, str]:
+    """The status of each revision, by primary key; of a page of a list, in one query."""
+    with tenant_scope(tenant_id):
+        return dict(Revision.objects.filter(pk__in=list(revision_ids)).values_list("pk", "status"))
 
 
 def ref_list(*, model: ModelRepo) -> list[Ref]:
@@ -107,6 +128,13 @@ def files(*, revision: Revision) -> list[ModelFile]:
         return list(ModelFile.objects.filter(revision_id=revision.pk).order_by("path"))
 
 
+def large_files(*, model: ModelRepo) -> list[ModelFile]:
+    """Each content that travels as a blob, in any revision of a model, once: where it was last added, newest first."""
+    with tenant_scope(model.tenant_id):
+        files = ModelFile.objects.filter(revision__repo_id=model.pk, lfs=True).order_by("sha256", "-id")
+        return sorted(files.distinct("sha256"), key=lambda file: file.pk, reverse=True)
+
+
 def file_get(*, revision: Revision, path: str) -> ModelFile:
     """One file of a revision. Raises NotFound."""
     file = None
@@ -119,9 +147,10 @@ def file_get(*, revision: Revision, path: str) -> ModelFile:
 
 
 def history(*, revision: Revision) -> list[Revision]:
-    """A revision and its ancestors, newest first."""
+    """A revision and its ancestors, newest first. What was found in them (`inspection`) is not loaded along."""
     with tenant_scope(revision.tenant_id):
-        known = {each.pk: each for each in Revision.objects.filter(repo_id=revision.repo_id)}
+        revisions = Revision.objects.filter(repo_id=revision.repo_id).defer("inspection")
+        known = {each.pk: each for each in revisions}
     line: list[Revision] = []
     current = known.get(revision.pk)
     while current is not None:

@@ -4,6 +4,7 @@ The imports with `as` are part of this door; their code has modules of its own."
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from django.db import IntegrityError, transaction
@@ -11,16 +12,38 @@ from django.db.models import ProtectedError
 
 from freehold.common.errors import Conflict, InvalidInput, NotFound
 from freehold.db.rls import tenant_scope
-from freehold.registry import digests, names, selectors, storage
+from freehold.registry import accounts, digests, names, selectors
+from freehold.registry.arrivals import Resumed as Resumed
+from freehold.registry.arrivals import content_arrived as content_arrived
+from freehold.registry.arrivals import upload_complete as upload_complete
+from freehold.registry.arrivals import upload_received as upload_received
+from freehold.registry.arrivals import uploads_resume as uploads_resume
 from freehold.registry.choices import RefKind, RevisionStatus
 from freehold.registry.commits import revision_commit as revision_commit
+from freehold.registry.contents import Content as Content
+from freehold.registry.contents import content_add as content_add
+from freehold.registry.contents import content_find as content_find
+from freehold.registry.contents import contents_add as contents_add
+from freehold.registry.contents import contents_find as contents_find
+from freehold.registry.contents import room_check as room_check
+from freehold.registry.contents import upload_begin_unnamed as upload_begin_unnamed
+from freehold.registry.contents import upload_find as upload_find
+from freehold.registry.contents import upload_finish as upload_finish
+from freehold.registry.contents import upload_get as upload_get
+from freehold.registry.contents import uploads_begin as uploads_begin
+from freehold.registry.discards import content_discard as content_discard
+from freehold.registry.discards import upload_cancel as upload_cancel
 from freehold.registry.fetch_tokens import fetch_token_create as fetch_token_create
 from freehold.registry.fetch_tokens import fetch_token_verify as fetch_token_verify
-from freehold.registry.models import Blob, ModelRepo, Ref, Revision, RevisionHold
+from freehold.registry.histories import history_squash as history_squash
+from freehold.registry.models import ModelRepo, Ref, Revision, RevisionHold
+from freehold.registry.moves import model_describe as model_describe
+from freehold.registry.moves import model_rename as model_rename
+from freehold.registry.moves import name_take
 from freehold.registry.selectors import revision_resolve as revision_resolve
-from freehold.registry.trees import Entry
 from freehold.tenancy.permissions import Operation, require
 from freehold.tenancy.services import audit_record
+from freehold.wire import hints
 
 if TYPE_CHECKING:
     import uuid
@@ -40,6 +63,7 @@ def model_create(*, actor: Actor, tenant_id: uuid.UUID, name: str) -> ModelRepo:
                 repo = ModelRepo.objects.create(tenant_id=tenant_id, name=name)
         except IntegrityError:
             raise Conflict(f"You already have a model named {name!r}.", field="name") from None
+        name_take(tenant_id=tenant_id, name=name)
         revision = Revision.objects.create(
             tenant_id=tenant_id,
             repo=repo,
@@ -66,10 +90,10 @@ def model_create(*, actor: Actor, tenant_id: uuid.UUID, name: str) -> ModelRepo:
 def model_delete(*, actor: Actor, tenant_id: uuid.UUID, model_id: uuid.UUID) -> None:
     """Deletes a model with all its revisions. Raises NotFound, or Conflict where somebody holds one of them.
 
-    Content stays in the object store until garbage collection finds that nothing refers to it.
+    Content that nothing else refers to leaves the object store soon after (garbage.py).
     """
     require(actor, Operation.MODEL_DELETE, tenant_id=tenant_id)
-    with tenant_scope(tenant_id):
+    with accounts.locked(tenant_id):  # as commits do, and in the same order: repo and branches come after it
         repo = _locked(model_id)
         holders = sorted(set(RevisionHold.objects.filter(revision__repo=repo).values_list("holder", flat=True)))
         if holders:
@@ -84,6 +108,7 @@ def model_delete(*, actor: Actor, tenant_id: uuid.UUID, model_id: uuid.UUID) -> 
         audit_record(
             actor=actor, tenant_id=tenant_id, action="model.delete", object_id=public_id, detail={"name": name}
         )
+        transaction.on_commit(partial(hints.send, hints.COLLECT_GARBAGE, str(tenant_id)))
 
 
 def ref_create(
@@ -118,36 +143,6 @@ def ref_delete(*, actor: Actor, tenant_id: uuid.UUID, model_id: uuid.UUID, kind:
             raise NotFound(f"There is no {kind.value} {name!r}.")
         detail: dict[str, object] = {"kind": kind.value, "name": name}
         audit_record(actor=actor, tenant_id=tenant_id, action="ref.delete", object_id=repo.public_id, detail=detail)
-
-
-def content_add(*, actor: Actor, tenant_id: uuid.UUID, content: bytes) -> Entry:
-    """Stores a small file's content, so that a commit can name it. It belongs to no revision yet."""
-    require(actor, Operation.MODEL_WRITE, tenant_id=tenant_id)
-    sha256 = storage.put(storage.object_store(), tenant_id, content)
-    return Entry(sha256=sha256, size=len(content), oid=digests.git_oid(content), lfs=False)
-
-
-def content_find(*, tenant_id: uuid.UUID, sha256: str) -> Entry | None:
-    """A large file's content as a commit names it, or None where this tenant has not uploaded it (whoever else has)."""
-    size = storage.object_store().size(tenant_id, sha256)
-    if size is None:
-        return None
-    pointer = digests.lfs_pointer(sha256=sha256, size=size)
-    return Entry(sha256=sha256, size=size, oid=digests.git_oid(pointer), lfs=True)
-
-
-def blob_register(*, actor: Actor, tenant_id: uuid.UUID, sha256: str, size: int) -> None:
-    """Records that an upload has arrived whole. Raises NotFound where it has not."""
-    require(actor, Operation.MODEL_WRITE, tenant_id=tenant_id)
-    if storage.object_store().size(tenant_id, sha256) != size:
-        raise NotFound(f"No content with the sha256 {sha256} and {size} bytes has arrived. Upload it again.")
-    with tenant_scope(tenant_id):
-        blob, created = Blob.objects.get_or_create(tenant_id=tenant_id, sha256=sha256, defaults={"size": size})
-        if created:
-            detail: dict[str, object] = {"sha256": sha256, "size": size}
-            audit_record(
-                actor=actor, tenant_id=tenant_id, action="blob.upload", object_id=blob.public_id, detail=detail
-            )
 
 
 def revision_hold(*, tenant_id: uuid.UUID, revision_id: uuid.UUID, holder: str) -> RevisionHold:

@@ -1,11 +1,11 @@
-"""Endpoints in the operator's admin: to look at. Their owners change them."""
+"""Endpoints and the catalog in the operator's admin: to look at. Owners change the ones, `catalog_load` the other."""
 
 from __future__ import annotations
 
 from django.contrib import admin
 
 from freehold.db.admin import ReadOnlyAdmin
-from freehold.serving.models import Endpoint, EndpointSpec
+from freehold.serving.models import CatalogModel, Endpoint, EndpointSpec
 
 
 @admin.register(Endpoint)
@@ -27,3 +27,11 @@ class EndpointSpecAdmin(ReadOnlyAdmin):
     list_select_related = ("endpoint", "tenant", "revision", "flavor")
     search_fields = ("endpoint__name", "tenant__slug", "revision__commit_id")
     ordering = ("-id",)
+
+
+@admin.register(CatalogModel)
+class CatalogModelAdmin(ReadOnlyAdmin):
+    list_display = ("upstream_id", "title", "family", "kind", "position", "enabled", "updated_at")
+    list_filter = ("enabled", "kind", "family")
+    search_fields = ("upstream_id", "title", "id")
+    ordering = ("position", "upstream_id")

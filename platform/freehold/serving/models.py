@@ -7,7 +7,7 @@ from typing import Any
 from django.db import models
 from django.db.models import Q
 
-from freehold.db.models import TenantOwned
+from freehold.db.models import BaseModel, TenantOwned
 from freehold.serving.choices import BillingMode, EndpointKind, Phase
 
 ENDPOINT_NAME_MAX = 60
@@ -97,3 +97,31 @@ class EndpointSpec(TenantOwned):
 
     def __str__(self) -> str:
         return f"{self.endpoint_id} generation {self.generation}"
+
+
+class CatalogModel(BaseModel):
+    """An open-weight model that the operator offers: one entry of the catalog file, loaded by catalog_load.
+
+    It belongs to no tenant: everybody may read it, only the operator's load writes it.
+
+    Attributes:
+        upstream_id: `organization/name`; what an import fetches, and the public model name where it is served to all.
+        position: in the file.
+        document: the whole entry (catalog/schema.json); `kind`, `family` and `title` are copies to filter by.
+        enabled: whether the file still has it. The row stays, because imports and endpoints may name it.
+        updated_at: when the entry last changed.
+    """
+
+    ID_PREFIX = "cat"
+
+    upstream_id = models.TextField(unique=True)
+    title = models.TextField()
+    family = models.TextField()
+    kind = models.TextField()
+    position = models.PositiveIntegerField()
+    document = models.JSONField()
+    enabled = models.BooleanField(default=True)
+    updated_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.upstream_id

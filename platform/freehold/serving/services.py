@@ -24,6 +24,7 @@ from freehold.fleet.selectors import Placement, placement_choose
 from freehold.registry import services as registry
 from freehold.registry.choices import RevisionStatus
 from freehold.registry.models import Revision
+from freehold.registry.verification import undeployable
 from freehold.serving import arguments as engine_arguments
 from freehold.serving import publication
 from freehold.serving.choices import TRANSITIONS, BillingMode, Phase
@@ -71,11 +72,7 @@ def endpoint_create(
     checked = engine_arguments.validate(arguments or {})
     pinned = registry.revision_resolve(tenant_id=tenant_id, repo=model, revision=revision)
     if pinned.status != RevisionStatus.VERIFIED:
-        raise Conflict(
-            f"The revision {pinned.commit_id[:12]} of {model} is {pinned.status}, so it cannot be served. Upload what "
-            "is missing (weights as safetensors, config.json) and deploy the new revision.",
-            field="revision",
-        )
+        raise Conflict(undeployable(revision=pinned, model=model), field="revision")
     placement = placement_choose(flavor=flavor, region=region, replicas=replicas)
     with tenant_scope(tenant_id):
         endpoint = _insert(actor, tenant_id, name, billing_mode, placement)

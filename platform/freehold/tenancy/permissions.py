@@ -31,6 +31,8 @@ class Operation(StrEnum):
     TENANT_SUSPEND = "tenant.suspend"
     FLEET_MANAGE = "fleet.manage"
     PRICE_MANAGE = "price.manage"
+    CATALOG_MANAGE = "catalog.manage"
+    QUOTA_MANAGE = "quota.manage"
 
 
 _READ: Final = frozenset(
@@ -52,7 +54,14 @@ ALLOWED: Final[Mapping[Role, frozenset[Operation]]] = {
 }
 
 OPERATOR: Final = frozenset(
-    {Operation.TENANT_CREATE, Operation.TENANT_SUSPEND, Operation.FLEET_MANAGE, Operation.PRICE_MANAGE}
+    {
+        Operation.TENANT_CREATE,
+        Operation.TENANT_SUSPEND,
+        Operation.FLEET_MANAGE,
+        Operation.PRICE_MANAGE,
+        Operation.CATALOG_MANAGE,
+        Operation.QUOTA_MANAGE,
+    }
 )
 
 

@@ -38,6 +38,7 @@ RESERVED_SLUGS = frozenset(
         "console",
         "datasets",
         "docs",
+        "exports",
         "favicon.ico",
         "freehold",
         "health",

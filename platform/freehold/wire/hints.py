@@ -16,6 +16,11 @@ log = get_logger(__name__)
 
 RECONCILE = "workers.reconcile"  # cluster id (text): look at this cluster's due endpoints
 DRAIN_USAGE = "workers.drain_usage"
+IMPORT = "workers.import_models"  # an import waits
+COLLECT_GARBAGE = "workers.collect_garbage"  # tenant id (text): some of its content is used no more
+VERIFY = "workers.verify_contents"  # there is content that nobody has hashed
+
+TRANSFERS = "transfers"  # the queue of what takes minutes or hours: imports, verification
 
 _SECONDS = 0.2
 

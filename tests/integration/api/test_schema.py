@@ -45,7 +45,7 @@ def test_every_operation_wants_a_key_and_describes_its_problems(schema: dict[str
 
 def test_every_post_takes_an_idempotency_key(schema: dict[str, Any]) -> None:
     posts = [operations["post"] for operations in schema["paths"].values() if "post" in operations]
-    assert len(posts) == 3
+    assert posts
     for post in posts:
         assert "Idempotency-Key" in [parameter["name"] for parameter in post["parameters"]]
 

@@ -8,8 +8,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,14 +46,16 @@ class Customer:
 
 
 @contextmanager
-def web_process() -> Iterator[Web]:
-    """granian over freehold.config.asgi on a free port. The pid is its worker's, whose memory counts."""
-    port = free_port()
+def web_process(port: int = 0, variables: Mapping[str, str] | None = None) -> Iterator[Web]:
+    """granian over freehold.config.asgi on a free port, or on `port`. The pid is its worker's, whose memory counts.
+    It may be killed inside the block: kill_web."""
+    port = port or free_port()
     url = f"http://127.0.0.1:{port}"
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT / "platform"), str(ROOT)]),
         "PYTHONWARNINGS": "default",
+        **(variables or {}),
     }
     command = ["granian", "--interface", "asginl", "--host", "127.0.0.1", "--port", str(port), "--no-ws"]
     process = subprocess.Popen(
@@ -62,8 +64,14 @@ def web_process() -> Iterator[Web]:
     try:
         yield Web(url=url, pid=_ready(process, url))
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         process.wait(20)
+
+
+def kill_web(web: Web) -> None:
+    """kill -9, for granian and its worker."""
+    os.killpg(os.getpgid(web.pid), signal.SIGKILL)
 
 
 def _ready(process: subprocess.Popen[bytes], url: str) -> int:

@@ -32,6 +32,12 @@ def revision(api: HfApi, acme: Customer, repo: str, tmp_path: Path) -> Revision:
     return selectors.revision_resolve(tenant_id=acme.tenant_id, repo=repo)
 
 
+def _stored(customer: Customer, sha256: str) -> Path:
+    path = storage.object_store().path(customer.tenant_id, sha256)
+    assert path is not None
+    return path
+
+
 def _fetch(web: Web, revision: Revision, target: Path, **changes: str) -> subprocess.CompletedProcess[str]:
     environment = {
         "FREEHOLD_FETCH_URL": web.url,
@@ -102,7 +108,7 @@ def test_the_next_attempt_goes_on_where_one_broke_off(
     web: Web, acme: Customer, revision: Revision, tmp_path: Path
 ) -> None:
     weights = next(file for file in selectors.files(revision=revision) if file.path == "model.safetensors")
-    blob = storage.object_store().path(acme.tenant_id, weights.sha256)
+    blob = _stored(acme, weights.sha256)
     away = blob.rename(blob.with_name("away"))
     assert _fetch(web, revision, tmp_path / "w").returncode != Exit.OK
     partial = tmp_path / f"w.partial-{revision.digest}"
@@ -157,8 +163,21 @@ def test_every_failure_has_its_code_and_one_line(
     failed(Exit.MISCONFIGURED, URL="")
     failed(Exit.NETWORK, URL="http://127.0.0.1:1")
     weights = next(file for file in selectors.files(revision=revision) if file.path == "model.safetensors")
-    blob = storage.object_store().path(acme.tenant_id, weights.sha256)
+    blob = _stored(acme, weights.sha256)
     content = bytearray(blob.read_bytes())
     content[-1] ^= 1
     blob.write_bytes(content)
     assert "model.safetensors" in failed(Exit.MISMATCH)
+
+
+def test_a_fetch_goes_on_under_the_old_name_after_a_rename(
+    web: Web, api: HfApi, revision: Revision, tmp_path: Path
+) -> None:
+    before = revision.repo.full_name
+    api.move_repo(before, "acme/renamed")
+    done = _fetch(web, revision, tmp_path / "old", REPO=before, DIGEST=revision.digest)
+    assert (done.returncode, done.stderr) == (Exit.OK, "")
+    assert _fetch(web, revision, tmp_path / "new", REPO="acme/renamed").returncode == Exit.OK
+    api.create_repo(before)
+    taken = _fetch(web, revision, tmp_path / "taken", REPO=before)
+    assert taken.returncode == Exit.NOT_FOUND

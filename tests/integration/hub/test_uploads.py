@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -19,13 +17,13 @@ from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOpera
 from huggingface_hub.errors import HfHubHTTPError
 
 from freehold.db.rls import tenant_scope
-from freehold.hub.links import BlobLink, Direction, link_sign
 from freehold.registry import selectors
 from freehold.registry.choices import RevisionStatus
 from freehold.registry.models import Revision
 from freehold.tenancy import services as tenancy
 from freehold.tenancy.choices import Role
 from tests.factories.models_on_disk import framed, model_files, write_folder, write_model
+from tests.integration.hub.lfs import begin, half_put
 from tests.integration.hub.live import Customer, Web
 
 # huggingface_hub sends files in a way that its own HTTP library warns of.
@@ -210,14 +208,9 @@ def test_a_blob_whose_bytes_differ_from_its_hash_leaves_nothing(web: Web, acme: 
 
 def test_an_upload_that_breaks_off_leaves_nothing(web: Web, acme: Customer, repo: str) -> None:
     sha256 = hashlib.sha256(b"never").hexdigest()
-    link = BlobLink(tenant_id=acme.tenant_id, sha256=sha256, size=50 * MIB)
-    href = urlsplit(link_sign(origin=web.url, direction=Direction.UPLOAD, link=link))
+    item = begin(web, acme, repo, sha256=sha256, size=50 * MIB)
     partial = Path(os.environ["FREEHOLD_DATA"]) / "objects" / ".partial"
-    with socket.create_connection((href.hostname or "", href.port or 0)) as connection:
-        connection.sendall(
-            f"PUT {href.path} HTTP/1.1\r\nHost: {href.netloc}\r\nContent-Length: {50 * MIB}\r\n\r\n".encode()
-            + bytes(5 * MIB)
-        )
+    with half_put(item["actions"]["upload"]["href"], length=50 * MIB, content=bytes(5 * MIB)):
         _until(lambda: any(partial.glob(f"{sha256}.*")))
     _until(lambda: not any(partial.iterdir()))
 

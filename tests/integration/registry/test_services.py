@@ -10,6 +10,7 @@ import pytest
 from django.db import connection
 
 from freehold.audit.models import AuditEvent
+from freehold.common import clock
 from freehold.common.errors import (
     Conflict,
     InvalidInput,
@@ -21,10 +22,11 @@ from freehold.common.errors import (
     Unavailable,
 )
 from freehold.db.rls import tenant_scope
-from freehold.registry import commits, selectors, services, turns
+from freehold.registry import commits, contents, garbage, selectors, services, turns
 from freehold.registry.choices import RefKind, RevisionStatus
 from freehold.registry.inspection import run
-from freehold.registry.models import Blob, ModelRepo, Revision
+from freehold.registry.models import Blob, ModelFile, ModelRepo, Revision
+from freehold.registry.storage import object_store
 from freehold.registry.trees import Add, Delete, Entry, Operation
 from freehold.tenancy import services as tenancy
 from freehold.tenancy.actors import Actor, system
@@ -90,14 +92,31 @@ def test_a_commit_is_verified_named_and_recorded(acme: Customer, model: ModelRep
 
 
 def test_a_refused_commit_registers_nothing(acme: Customer, model: ModelRepo) -> None:
+    operations: list[Operation] = [_add(acme, "x.bin", b"x"), _add(acme, "config.json", b'{"a":1,"a":2}')]
     with pytest.raises(Refused) as refused:
-        _commit(acme, [_add(acme, "x.bin", b"x"), _add(acme, "config.json", b'{"a":1,"a":2}')])
+        _commit(acme, operations)
     assert "x.bin: is a pickle by its name" in refused.value.message
     assert "config.json: has the key 'a' twice" in refused.value.message
+    assert selectors.files(revision=selectors.revision_of(model=model, revision="main")) == []
     with tenant_scope(acme.tenant_id):
         assert Revision.objects.count() == 1
-        assert Blob.objects.count() == 0
+        assert not ModelFile.objects.exists()
         assert not AuditEvent.objects.filter(action="revision.commit").exists()
+
+
+def test_what_a_refused_commit_has_uploaded_is_kept_for_the_next_attempt_and_then_removed(
+    acme: Customer, model: ModelRepo
+) -> None:
+    content = b'{"a":1,"a":2}'
+    with pytest.raises(Refused):
+        _commit(acme, [_add(acme, "config.json", content)])
+    sha256 = _add(acme, "notes.txt", content).entry.sha256  # moves no bytes
+    garbage.collect(tenant_id=acme.tenant_id)
+    assert object_store().size(acme.tenant_id, sha256) == len(content)
+    garbage.collect(tenant_id=acme.tenant_id, now=lambda: clock.now() + contents.keep_for())
+    assert object_store().size(acme.tenant_id, sha256) is None
+    with tenant_scope(acme.tenant_id):
+        assert not Blob.objects.exists()
 
 
 def test_no_transaction_is_open_while_files_are_read(
@@ -161,7 +180,7 @@ def test_a_message_that_the_database_cannot_hold_is_refused(
 def test_a_commit_that_meets_another_is_done_again_on_top_of_it(
     acme: Customer, model: ModelRepo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = commits._stored
+    real = commits._check_content
     barrier = threading.Barrier(1)
 
     def overtaken(*arguments: object) -> object:
@@ -170,7 +189,7 @@ def test_a_commit_that_meets_another_is_done_again_on_top_of_it(
             _commit(acme, [_add(acme, "first.txt", b"1")])
         return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(commits, "_stored", overtaken)
+    monkeypatch.setattr(commits, "_check_content", overtaken)
     revision = _commit(acme, [_add(acme, "second.txt", b"2")])
     assert [file.path for file in selectors.files(revision=revision)] == ["first.txt", "second.txt"]
     assert len(selectors.history(revision=revision)) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 from tests.factories.workloads import workload
@@ -15,6 +16,9 @@ def test_the_template_changes_with_what_a_replica_is_and_with_nothing_else() -> 
     assert workload(arguments={"max_model_len": 64}).template_hash != base.template_hash
     assert workload(engine_digest="sha256:other").template_hash != base.template_hash
     assert workload(served_model_name="acme/other").template_hash != base.template_hash
+    renamed = replace(base.weights, repo="acme/renamed")
+    assert workload(weights=renamed).template_hash == base.template_hash
+    assert workload(weights=replace(base.weights, digest="0" * 64)).template_hash != base.template_hash
 
 
 def test_arguments_are_vllms_flags() -> None:

@@ -24,7 +24,9 @@ class RevisionOut(serializers.Serializer[Any]):
     commit_id = serializers.CharField()
     message = serializers.CharField()
     author = serializers.CharField()
-    status = serializers.CharField(help_text="verified: may be deployed; incomplete: something is missing")
+    status = serializers.CharField(
+        help_text="verified: may be deployed; verifying: being hashed; incomplete: something is missing; refused"
+    )
     digest = serializers.CharField(help_text="SHA-256 over all files: what an endpoint pins")
     created_at = serializers.DateTimeField()
 
@@ -68,7 +70,7 @@ class RevisionView(RevisionsView):
     def get(self, request: Request, model_id: str, revision: str) -> Response:  # type: ignore[override] # one segment more
         """By commit id, branch, tag or `rev_…`."""
         model = self._model(request, model_id)
-        found = _find(model, revision)
+        found = revision_asked(model, revision)
         body = {
             **RevisionOut(found).data,
             "description": found.description,
@@ -78,7 +80,8 @@ class RevisionView(RevisionsView):
         return Response(body)
 
 
-def _find(model: ModelRepo, revision: str) -> Revision:
+def revision_asked(model: ModelRepo, revision: str) -> Revision:
+    """The revision of a model that a caller names by commit id, branch, tag or `rev_…`. Raises NotFound."""
     if "\x00" in revision:  # PostgreSQL has no such text
         raise NotFound("There is no such revision.")
     if not revision.startswith(f"{Revision.ID_PREFIX}_"):

@@ -52,6 +52,18 @@ GATEWAY_URL = env.text("FREEHOLD_GATEWAY_URL", f"http://{ports.ADDRESS}:{ports.G
 FREEHOLD_HOME = Path(env.text("FREEHOLD_HOME", str(ROOT / ".freehold")))
 FREEHOLD_DATA = Path(env.text("FREEHOLD_DATA", str(FREEHOLD_HOME / "data")))
 OBJECT_STORE_PATH = Path(env.text("OBJECT_STORE_PATH", str(FREEHOLD_DATA / "objects")))
+# Set S3_BUCKET, and content goes there instead (docs/storage.md).
+S3_BUCKET = env.text("S3_BUCKET", "")
+S3_PREFIX = env.text("S3_PREFIX", "")
+S3_REGION = env.text("S3_REGION", "us-east-1")
+S3_ENDPOINT_URL = env.text("S3_ENDPOINT_URL", "")
+S3_PUBLIC_ENDPOINT_URL = env.text("S3_PUBLIC_ENDPOINT_URL", "")
+S3_ACCESS_KEY_ID = env.text("S3_ACCESS_KEY_ID", "")
+S3_SECRET_ACCESS_KEY = env.text("S3_SECRET_ACCESS_KEY", "")
+S3_ADDRESSING_STYLE = env.text("S3_ADDRESSING_STYLE", "auto")
+STORAGE_QUOTA_BYTES = env.integer("STORAGE_QUOTA_GIB", 0) * 1024**3 or None  # of a tenant that has none of its own
+UPLOAD_KEEP_HOURS = env.integer("UPLOAD_KEEP_HOURS", 7 * 24)  # unfinished uploads, content without a revision
+IMPORT_ALLOW = env.listing("IMPORT_ALLOW", "")  # networks and hosts, besides public addresses, to import from
 CURRENCY = env.text("FREEHOLD_CURRENCY", "EUR")
 
 INSTALLED_APPS = [

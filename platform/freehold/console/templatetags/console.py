@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django import template
+from django.conf.locale import LANG_INFO
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -25,6 +26,13 @@ _TONES = {
 }
 _UNITS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k"))
 _BYTES = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+_COUNTRIES = {
+    "AE": "United Arab Emirates", "AT": "Austria", "AU": "Australia", "BR": "Brazil", "CA": "Canada", "CH": "Switzerland",
+    "CN": "China", "CZ": "Czechia", "DE": "Germany", "ES": "Spain", "FI": "Finland", "FR": "France",
+    "GB": "United Kingdom", "IL": "Israel", "IN": "India", "IT": "Italy", "JP": "Japan", "KR": "South Korea",
+    "NL": "Netherlands", "NO": "Norway", "PL": "Poland", "SE": "Sweden", "SG": "Singapore", "TW": "Taiwan",
+    "US": "United States",
+}  # fmt: skip
 
 
 @register.filter
@@ -43,6 +51,24 @@ def count(value: int | None) -> str:
 def size(value: int | None) -> str:
     """Bytes for people, in powers of 1,024."""
     return _scaled(value, _BYTES, "bytes")
+
+
+@register.filter
+def percent(value: int, total: int | None) -> str:
+    """How much of a total, at most 100, with one digit: for the width of a bar and beside it."""
+    return f"{min(100.0, 100 * value / total):.1f}" if total else "0.0"
+
+
+@register.filter
+def language(code: str) -> str:
+    """de → German, where Django knows the code; else the code."""
+    return str(LANG_INFO.get(code.lower(), {}).get("name", code))
+
+
+@register.filter
+def country(code: str) -> str:
+    """FR → France, where publishers of models sit; else the code of ISO 3166-1."""
+    return _COUNTRIES.get(code, code)
 
 
 @register.filter

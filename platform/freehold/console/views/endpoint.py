@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import redis
 from django import forms
 from django.conf import settings
@@ -18,6 +16,7 @@ from freehold.billing.selectors import usage_and_cost
 from freehold.common import clock
 from freehold.common.errors import FreeholdError, NotFound, PermissionDenied
 from freehold.console import snippets
+from freehold.console.forms import DeleteForm
 from freehold.console.live import Live, live
 from freehold.console.periods import month_start
 from freehold.console.visits import Visit, is_htmx, member_view, page
@@ -36,23 +35,6 @@ class ScaleForm(forms.Form):
     """How many replicas are wanted."""
 
     replicas = forms.IntegerField(min_value=0, max_value=services.MAX_REPLICAS)
-
-
-class DeleteForm(forms.Form):
-    """Deletion is confirmed by typing the endpoint's name."""
-
-    name = forms.CharField(label="Type the endpoint's name to confirm")
-
-    def __init__(self, *args: Any, expected: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.expected = expected
-
-    def clean_name(self) -> str:
-        """Refuses any other text."""
-        name = str(self.cleaned_data["name"])
-        if name != self.expected:
-            raise forms.ValidationError(f"That is not its name. Type {self.expected} to delete it.")
-        return name
 
 
 @member_view(Operation.ENDPOINT_READ)

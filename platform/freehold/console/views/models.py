@@ -1,64 +1,62 @@
-"""Models and their revisions. Read only: models come in through `hf upload`."""
+"""The list of models, a page at a time however many there are, with the room they take."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from freehold.console import snippets
+from freehold.console.listing import after_of
 from freehold.console.visits import Visit, member_view, page
-from freehold.db.rls import tenant_scope
-from freehold.registry import names
-from freehold.registry import selectors as registry
-from freehold.registry.choices import RefKind, RevisionStatus
-from freehold.registry.models import ModelRepo, Revision
-from freehold.serving import selectors as serving
+from freehold.registry import selectors
+from freehold.registry.accounts import storage_usage
+from freehold.registry.lists import Order, Row, model_rows
 from freehold.tenancy.permissions import Operation
+
+MODELS = 50
+_FACTS = ("architecture", "kind", "licence", "parameters", "parameters_active", "total_bytes")
+_WORDS = 5  # of a search; each more costs the database another comparison a row
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A line of the list: the model and the state of its main branch."""
+
+    row: Row
+    status: str
 
 
 @member_view(Operation.MODEL_READ)
 def model_list(request: HttpRequest, visit: Visit) -> HttpResponseBase:
-    """All models with what their main branch holds."""
-    with tenant_scope(visit.tenant_id):
-        repos = list(registry.model_list(tenant_id=visit.tenant_id).prefetch_related("refs__revision"))
-    rows = [(repo, _main(repo)) for repo in repos]
-    upload = snippets.upload(public_url=settings.PUBLIC_URL, repo=f"{visit.tenant.slug}/my-model")
-    return page(request, visit, "console/models/list.html", {"rows": rows, "steps": [upload]})
-
-
-@member_view(Operation.MODEL_READ)
-def model_page(request: HttpRequest, visit: Visit, model_id: str) -> HttpResponseBase:
-    """One model: what its newest revision is, where it is served, all its revisions."""
-    repo = registry.model_get(tenant_id=visit.tenant_id, public_id=model_id)
-    with tenant_scope(visit.tenant_id):
-        revisions = list(registry.revision_list(model=repo).prefetch_related("refs"))
-        endpoints = [
-            endpoint
-            for endpoint in serving.endpoint_list(tenant_id=visit.tenant_id)
-            if endpoint.spec.revision.repo_id == repo.pk
-        ]
-    shown = next((revision for revision in revisions if _is_main(revision)), revisions[0] if revisions else None)
-    files = registry.files(revision=shown) if shown is not None else []
-    steps = [snippets.upload(public_url=settings.PUBLIC_URL, repo=repo.full_name)]
-    if shown is not None and shown.status == RevisionStatus.VERIFIED:
-        name = repo.name.lower().replace("_", "-")
-        steps.append(snippets.deploy(public_url=settings.PUBLIC_URL, repo=repo.full_name, name=name))
+    """Models by their last change; `?q=` looks for words in their names, `?after=` goes on."""
+    after = after_of(request)
+    query = request.GET.get("q", "").replace("\0", "").strip()[:200]  # PostgreSQL has no text with NUL
+    found = model_rows(
+        tenant_id=visit.tenant_id,
+        most=MODELS + 1,
+        order=Order.CHANGED,
+        after=after,
+        containing=query.split()[:_WORDS],
+        facts=_FACTS,
+    )
+    shown = found[:MODELS]
     context = {
-        "repo": repo,
-        "revisions": revisions,
-        "shown": shown,
-        "files": files,
-        "endpoints": endpoints if visit.may(Operation.ENDPOINT_READ) else [],
-        "steps": steps,
+        "models": _listed(visit, shown),
+        "next": shown[-1].position.hex if len(found) > MODELS else "",
+        "later": after is not None,
+        "query": query,
+        "usage": storage_usage(tenant_id=visit.tenant_id),
+        "steps": [snippets.upload(public_url=settings.PUBLIC_URL, repo=f"{visit.tenant.slug}/my-model")],
     }
-    return page(request, visit, "console/models/page.html", context)
+    return page(request, visit, "console/models/list.html", context)
 
 
-def _main(repo: ModelRepo) -> Revision | None:
-    refs = [ref for ref in repo.refs.all() if ref.kind == RefKind.BRANCH and ref.name == names.DEFAULT_BRANCH]
-    return refs[0].revision if refs else None
-
-
-def _is_main(revision: Revision) -> bool:
-    return any(ref.kind == RefKind.BRANCH and ref.name == names.DEFAULT_BRANCH for ref in revision.refs.all())
+def _listed(visit: Visit, rows: Sequence[Row]) -> list[Listed]:
+    statuses = selectors.revision_statuses(
+        tenant_id=visit.tenant_id, revision_ids=[row.revision_id for row in rows]
+    )
+    return [Listed(row, statuses.get(row.revision_id, "")) for row in rows]

@@ -11,6 +11,7 @@ import re
 from typing import Any, Final
 
 from freehold.registry.inspection.problems import Malformed
+from freehold.registry.inspection.tree import MISTRAL_CONFIG
 
 MODULES: Final = "modules.json"  # sentence-transformers: vLLM reads configuration and weights below each `path`
 
@@ -28,7 +29,7 @@ _LEFT_BEHIND: Final = "base_model_name_or_path"
 
 def check(name: str, document: Any) -> None:
     """Raises Malformed for the first such thing at any depth of the file called `name`."""
-    if not (name.endswith("config.json") or name == MODULES):
+    if not (name.endswith("config.json") or name in {MODULES, MISTRAL_CONFIG}):
         return
     stack = [document]
     while stack:

@@ -77,6 +77,7 @@ document.addEventListener("DOMContentLoaded", () => {
   });
   body.addEventListener("htmx:beforeSwap", rememberLog);
   body.addEventListener("htmx:afterSettle", () => {
+    revealCopyButtons();
     restoreLog();
     readPhases(true);
   });
