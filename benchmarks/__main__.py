@@ -1,7 +1,8 @@
-"""`make bench`: every benchmark, one after the other."""
+"""`make bench`: every benchmark, one after the other; `python -m benchmarks.<name>` for one."""
 
 from __future__ import annotations
 
-from benchmarks import onebox
+from benchmarks import onebox, registry
 
 onebox.main()
+registry.main()

@@ -82,6 +82,7 @@ class Hub:
     down: list[float] = field(default_factory=list)
     grown_up: list[int] = field(default_factory=list)
     grown_down: list[int] = field(default_factory=list)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def main() -> None:
@@ -99,7 +100,7 @@ def figures(*, size: int = SIZE_BYTES, rounds: int = ROUNDS) -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="freehold-bench-", dir="/var/tmp") as name, ExitStack() as stack:
         home = Path(name)
         home.chmod(0o755)
-        hubs = [stack.enter_context(_freehold(home / "freehold")), stack.enter_context(_bare(home / "bare"))]
+        hubs = [stack.enter_context(freehold(home / "freehold")), stack.enter_context(_bare(home / "bare"))]
         for number in range(rounds + 1):
             for hub in hubs if number % 2 else reversed(hubs):
                 _round(hub, home / "files", size)
@@ -177,7 +178,7 @@ def _peak(pid: int, *, reset: bool = False) -> int:
 
 
 @contextmanager
-def _freehold(home: Path) -> Iterator[Hub]:
+def freehold(home: Path) -> Iterator[Hub]:
     """Databases, a tenant with a key, and granian, as an installation of one machine runs them."""
     home.mkdir()
     (home / "static").mkdir()
@@ -209,7 +210,13 @@ def _freehold(home: Path) -> Iterator[Hub]:
         command = ["-m", *_WEB, "--host", "127.0.0.1", "--port", str(port), "freehold.config.asgi:application"]
         with _process(command, environment, f"http://127.0.0.1:{port}/healthz") as pid:
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-            yield Hub("Freehold", f"http://127.0.0.1:{port}", made.stdout.split()[-1], int(children[-1]))
+            yield Hub(
+                "Freehold",
+                f"http://127.0.0.1:{port}",
+                made.stdout.split()[-1],
+                int(children[-1]),
+                environment=environment,
+            )
     finally:
         redis.stop()
         postgres.stop()

@@ -12,6 +12,7 @@ from freehold.api.v1.imports import ImportActionView, ImportsView, ImportView
 from freehold.api.v1.model_contents import ArchiveView, TensorsView
 from freehold.api.v1.models import ModelsView, ModelView
 from freehold.api.v1.revisions import RevisionsView, RevisionView
+from freehold.api.v1.sizing import SizingView
 from freehold.api.v1.storage import StorageCleanupView, StorageUploadView, StorageView
 from freehold.api.v1.tenants import TenantMeView
 from freehold.api.v1.usage import UsageView
@@ -29,6 +30,7 @@ urlpatterns = [
     path("models", ModelsView.as_view(), name="models"),
     path("models/<str:model_id>", ModelView.as_view(), name="model"),
     path("models/<str:model_id>/archive", ArchiveView.as_view(), name="model-archive"),
+    path("models/<str:model_id>/sizing", SizingView.as_view(), name="model-sizing"),
     path("models/<str:model_id>/tensors", TensorsView.as_view(), name="model-tensors"),
     path("models/<str:model_id>/revisions", RevisionsView.as_view(), name="revisions"),
     path("models/<str:model_id>/revisions/<path:revision>", RevisionView.as_view(), name="revision"),

@@ -1,5 +1,5 @@
-"""A file's bytes for a browser: a signed link, made after the permission was checked, because cookies never count at the
-hub. Called by views/model_files.py.
+"""A file's bytes for a browser: a signed link, made after the permission was checked, because cookies never count at
+the hub. Called by views/model_files.py.
 
 The link is the one that hub.links signs and takes: console and hub stand beside each other and import nothing of one
 another, so its form is written here again, and a test holds the two together.

@@ -70,8 +70,8 @@ class HubSecretsForm(SecretsForm):
         max_length=4000,
         required=False,
         widget=_Secret,
-        help_text="For private and gated models. It is kept encrypted until the import has succeeded, then deleted; it is "
-        "never shown again.",
+        help_text="For private and gated models. It is kept encrypted until the import has succeeded, then deleted; it "
+        "is never shown again.",
     )
 
 
@@ -85,8 +85,8 @@ class S3SecretsForm(SecretsForm):
         max_length=1000,
         required=False,
         widget=_Secret,
-        help_text="Leave the keys empty for a public bucket. They are kept encrypted until the import has succeeded, then "
-        "deleted; they are never shown again.",
+        help_text="Leave the keys empty for a public bucket. They are kept encrypted until the import has succeeded, "
+        "then deleted; they are never shown again.",
     )
     secret_access_key = forms.CharField(label="Secret access key", max_length=1000, required=False, widget=_Secret)
     session_token = forms.CharField(
@@ -104,8 +104,8 @@ class ImportForm(SecretsForm):
         label="Name here",
         max_length=96,
         widget=_Plain,
-        help_text="Made if you have no model of that name. Otherwise the branch will hold what the source holds; what it "
-        "held before stays in its history.",
+        help_text="Made if you have no model of that name. Otherwise the branch will hold what the source holds; what "
+        "it held before stays in its history.",
     )
     branch = forms.CharField(max_length=200, initial=names.DEFAULT_BRANCH, widget=_Plain)
     include = Patterns(
@@ -124,9 +124,9 @@ class ImportForm(SecretsForm):
         label="Take out what would run Python from the repository",
         required=False,
         help_text="Many models name code of their own (auto_map), and such a model is refused. With this, auto_map is "
-        "taken out of the configurations and *.py files stay behind. The engine then uses its own code, if it knows the "
-        "architecture; a tokenizer that exists as Python only will not load. The copy is then not byte for byte what "
-        "the source holds, and its digest says so.",
+        "taken out of the configurations and *.py files stay behind. The engine then uses its own code, if it knows "
+        "the architecture; a tokenizer that exists as Python only will not load. The copy is then not byte for byte "
+        "what the source holds, and its digest says so.",
     )
 
     @property
@@ -149,7 +149,10 @@ class HubImportForm(HubSecretsForm, ImportForm):
         help_text="The public hub, a mirror of it, or another Freehold.",
     )
     repo = forms.CharField(
-        label="Model there", max_length=300, widget=_Plain(placeholder="owner/name"), help_text="Such as Qwen/Qwen3-0.6B."
+        label="Model there",
+        max_length=300,
+        widget=_Plain(placeholder="owner/name"),
+        help_text="Such as Qwen/Qwen3-0.6B.",
     )
     revision = forms.CharField(
         max_length=250,
@@ -176,7 +179,7 @@ class S3ImportForm(S3SecretsForm, ImportForm):
     )
     region = forms.CharField(max_length=100, required=False, widget=_Plain, help_text="Such as eu-central-1.")
     bucket = forms.CharField(max_length=255, widget=_Plain)
-    prefix = forms.CharField(
+    prefix = forms.CharField(  # type: ignore[assignment] # Django takes declared fields off the class
         label="Folder (prefix)", max_length=1000, required=False, widget=_Plain, help_text="The folder of the model."
     )
 

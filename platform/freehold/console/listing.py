@@ -1,5 +1,5 @@
-"""Pages of a list whose whole is at hand: `?offset=` in, a slice and the neighbours' offsets out. Lists that the database
-pages go on from a row's id instead."""
+"""Pages of lists. Where the whole is at hand: `?offset=` in, a slice and the neighbours' offsets out. Where the
+database pages: `?after=`, the id of the last row shown."""
 
 from __future__ import annotations
 

@@ -72,6 +72,6 @@ def live(
     url: str,
     seconds: int,
 ) -> Live:
-    """Renders `template` as a live part under the element id `name`, asked for again at `url` every `seconds` (0: never)."""
+    """Renders `template` as a live part under the element id `name`, asked for again at `url` every `seconds`."""
     inner = render_to_string(template, dict(context), request=request)
     return Live(element=element, name=name, url=url, seconds=seconds, inner=inner)

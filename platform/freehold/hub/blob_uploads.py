@@ -130,20 +130,25 @@ async def _answer_early(link: UploadLink, etag: str, receive: Receive, send: Sen
 
 
 async def _receive_into(writer: Writer, receive: Receive) -> str:
-    """Writes the body and commits it; returns its etag. A thread writes one buffer while the next fills."""
-    buffer = bytearray()
+    """Writes the body and commits it; returns its etag. A thread writes one buffer while the other fills."""
+    filling, idle = memoryview(bytearray(_BUFFER)), memoryview(bytearray(_BUFFER))
+    filled = 0
     writing: asyncio.Task[None] | None = None
     try:
         async for piece in incoming(receive):
-            buffer += piece
-            if len(buffer) >= _BUFFER:
-                if writing is not None:
-                    await asyncio.shield(writing)
-                writing = asyncio.create_task(on_disk(writer.write, buffer))
-                buffer = bytearray()
+            rest = memoryview(piece)
+            while rest:
+                count = min(len(rest), _BUFFER - filled)
+                filling[filled : filled + count] = rest[:count]
+                filled, rest = filled + count, rest[count:]
+                if filled == _BUFFER:
+                    if writing is not None:
+                        await asyncio.shield(writing)
+                    writing = asyncio.create_task(on_disk(writer.write, filling))
+                    filling, idle, filled = idle, filling, 0
         if writing is not None:
             await asyncio.shield(writing)
-        await on_disk(writer.write, buffer)
+        await on_disk(writer.write, filling[:filled])
         return await on_disk(writer.commit)
     finally:
         if writing is not None:  # the file must not be closed under a thread that writes

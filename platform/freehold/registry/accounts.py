@@ -31,7 +31,7 @@ NO_LIMIT: Final = -1  # as an account's quota_bytes: not even the installation's
 
 _LARGEST: Final = 2**62
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
-_AMOUNT: Final = re.compile(r"(\d{1,19}(?:\.\d{1,6})?)\s*([KMGTP]i?B?|B)?", re.IGNORECASE)
+_AMOUNT: Final = re.compile(r"(\d{1,19}(?:\.\d{1,6})?)\s*([KMGTP]i?B?|B)?", re.IGNORECASE | re.ASCII)
 
 
 class QuotaExceeded(FreeholdError):

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from django.db import transaction
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Exists, OuterRef, Q, Sum
 
 from freehold.common import clock
 from freehold.common.errors import Conflict, InvalidInput, NotFound
@@ -61,6 +61,10 @@ class ImportProgress:
 
 class LostClaim(Exception):
     """Another worker has taken over, or the import is gone: stop, and write nothing."""
+
+
+class TenantSuspended(Exception):
+    """The operator has suspended the tenant: the import waits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +182,6 @@ def import_retry(
         found.cancel_requested_at = found.finished_at = None
         found.next_attempt_at = clock.now()
         found.save()
-        ImportFile.objects.filter(model_import=found).delete()
         audit_record(actor=actor, tenant_id=tenant_id, action="import.retry", object_id=found.public_id)
         transaction.on_commit(partial(hints.send, hints.IMPORT, queue=hints.TRANSFERS))
     return import_get(tenant_id=tenant_id, import_id=import_id)
@@ -240,7 +243,8 @@ def import_files(
 
 
 def import_claim() -> ImportClaim | None:
-    """Takes the import that has waited longest and that nobody works on, or None. Suspended tenants' wait."""
+    """Takes the import that has waited longest and that nobody works on, or None. Suspended tenants' wait; those of
+    tenants that a worker is busy with already let others go first."""
     moment, token = clock.now(), uuid.uuid4()
     with system_scope("workers carry out the imports of every tenant"):
         due = (
@@ -248,7 +252,7 @@ def import_claim() -> ImportClaim | None:
             .filter(status__in=[ImportStatus.QUEUED.value, ImportStatus.RUNNING.value], next_attempt_at__lte=moment)
             .filter(Q(lock_token=None) | Q(lock_expires_at__lt=moment), tenant__suspended_at=None)
             .select_related("repo__tenant")
-            .order_by("next_attempt_at")
+            .order_by(Exists(_worked_on(moment).filter(tenant_id=OuterRef("tenant_id"))), "next_attempt_at")
             .first()
         )
         if due is None:
@@ -259,31 +263,73 @@ def import_claim() -> ImportClaim | None:
     return ImportClaim(model_import=due, token=token)
 
 
-def import_beat(*, claim: ImportClaim) -> bool:
-    """Extends the claim. Returns whether to go on: False where somebody asked to cancel. Raises LostClaim."""
+def import_keep(*, claim: ImportClaim) -> None:
+    """Extends the claim. Raises LostClaim."""
     with tenant_scope(claim.model_import.tenant_id):
         held = ModelImport.objects.filter(pk=claim.model_import.pk, lock_token=claim.token)
         if not held.update(lock_expires_at=clock.now() + LEASE):
             raise LostClaim
-        return held.filter(cancel_requested_at=None).exists()
 
 
-def import_files_set(*, claim: ImportClaim, pinned: str, files: Sequence[ImportFile]) -> None:
-    """Writes down what the source holds, once. Raises LostClaim."""
+def import_beat(*, claim: ImportClaim) -> bool:
+    """Extends the claim. Returns whether to go on: False where somebody asked to cancel. Raises LostClaim,
+    TenantSuspended."""
+    import_keep(claim=claim)
+    with tenant_scope(claim.model_import.tenant_id):
+        found = ModelImport.objects.filter(pk=claim.model_import.pk).select_related("tenant").first()
+    if found is None:
+        raise LostClaim
+    if found.cancel_requested_at is None and found.tenant.suspended_at is not None:
+        raise TenantSuspended
+    return found.cancel_requested_at is None
+
+
+def import_attempts(*, claim: ImportClaim) -> int:
+    """Tries in a row that brought nothing. Raises LostClaim."""
+    with tenant_scope(claim.model_import.tenant_id):
+        return _held(claim).attempts
+
+
+def import_files_set(*, claim: ImportClaim, pinned: str, files: Sequence[ImportFile]) -> list[ImportFile]:
+    """Writes down what the source holds, and returns it by path. What an earlier try brought of the same content (path,
+    size and ETag are the same) is known again, also where the source names no hashes. Raises LostClaim."""
     with tenant_scope(claim.model_import.tenant_id):
         _held(claim)
-        ImportFile.objects.filter(model_import=claim.model_import).delete()
+        earlier = ImportFile.objects.filter(model_import=claim.model_import)
+        brought = {(file.path, file.size, file.etag): file for file in earlier.exclude(etag="").select_related("upload")}
+        for file in files:
+            known = brought.get((file.path, file.size, file.etag))
+            if known is not None and not file.sha256 and not known.note:
+                file.sha256, file.upload, file.received = known.sha256, known.upload, 0
+        earlier.delete()
         ImportFile.objects.bulk_create(files, batch_size=1000)
         ModelImport.objects.filter(pk=claim.model_import.pk).update(pinned=pinned)
     claim.model_import.pinned = pinned
+    return sorted(files, key=lambda file: file.path)
 
 
-def import_file_record(*, claim: ImportClaim, file: ImportFile) -> None:
+def import_file_record(*, claim: ImportClaim, file: ImportFile, progress: bool = True) -> None:
     """Writes down how far a file is; an import that gets on has its attempts forgotten. Raises LostClaim."""
     with tenant_scope(claim.model_import.tenant_id):
         _held(claim)
         file.save(update_fields=["size", "sha256", "git_oid", "upload", "received", "status", "note"])
-        ModelImport.objects.filter(pk=claim.model_import.pk).exclude(attempts=0).update(attempts=0)
+        if progress:
+            _got_on(claim)
+
+
+def import_file_received(*, claim: ImportClaim, file: ImportFile, received: int, stays: bool = False) -> None:
+    """Writes down how many bytes of a file are here. Only where they stay whatever comes (`stays`) has the import got
+    on: a source that breaks off every time in the same part is given up in the end. Raises LostClaim."""
+    with tenant_scope(claim.model_import.tenant_id):
+        _held(claim)
+        file.received = received
+        file.save(update_fields=["received"])  # not its upload, which another import may have finished
+        if stays:
+            _got_on(claim)
+
+
+def _got_on(claim: ImportClaim) -> None:
+    ModelImport.objects.filter(pk=claim.model_import.pk).exclude(attempts=0).update(attempts=0)
 
 
 def import_finish(
@@ -332,6 +378,11 @@ def imports_due(*, now: datetime) -> bool:
             .filter(Q(lock_token=None) | Q(lock_expires_at__lt=now), tenant__suspended_at=None)
             .exists()
         )
+
+
+def _worked_on(moment: datetime) -> QuerySet[ModelImport]:
+    """Imports that a worker holds."""
+    return ModelImport.objects.filter(status=ImportStatus.RUNNING.value, lock_expires_at__gt=moment)
 
 
 def _held(claim: ImportClaim) -> ModelImport:

@@ -27,9 +27,11 @@ from freehold.registry.checking import storage_check
 from freehold.registry.models import Blob, ModelFile, Upload, WeightHeader
 from freehold.registry.storage import object_store
 from freehold.registry.storage.base import PART_BYTES
+from freehold.registry.storage.bucket import Location
 from freehold.registry.storage.local import LocalStore
 from freehold.registry.trees import Entry
 from freehold.tenancy.choices import Role
+from freehold.tenancy.models import Tenant
 from freehold.wire import hints
 from tests.factories.models_on_disk import model_files
 from tests.factories.tenants import actor_in
@@ -282,11 +284,11 @@ def test_a_commit_between_looking_and_locking_is_seen(acme: Keeper, monkeypatch:
     real = accounts.locked
 
     def overtaken(tenant_id: uuid.UUID) -> object:
-        monkeypatch.setattr(garbage.accounts, "locked", real)
+        monkeypatch.setattr(accounts, "locked", real)
         committed(acme, "tiny", [b"now or never"])
         return real(tenant_id)
 
-    monkeypatch.setattr(garbage.accounts, "locked", overtaken)
+    monkeypatch.setattr(accounts, "locked", overtaken)
     assert not garbage.claim(tenant_id=acme.tenant_id, now=GONE)
     acme.check()
 
@@ -441,11 +443,11 @@ def test_an_upload_that_begins_while_a_leftover_is_found_keeps_it(
     real = accounts.locked
 
     def overtaken(tenant_id: uuid.UUID) -> object:
-        monkeypatch.setattr(garbage.accounts, "locked", real)
+        monkeypatch.setattr(accounts, "locked", real)
         assert acme.begin(b"wanted") is not None
         return real(tenant_id)
 
-    monkeypatch.setattr(garbage.accounts, "locked", overtaken)
+    monkeypatch.setattr(accounts, "locked", overtaken)
     assert garbage.leftovers_collect(tenant_id=acme.tenant_id) == garbage.Collected()
     assert acme.stored == {sha256_of(b"wanted")}
 
@@ -526,8 +528,7 @@ def test_what_nobody_uses_can_be_given_up_before_its_time(acme: Keeper, hinted: 
 
 def test_only_who_may_write_gives_up_content(acme: Keeper) -> None:
     with system_scope("a test looks for a tenant"):
-        tenant = garbage.Tenant.objects.get(pk=acme.tenant_id)
-    viewer = actor_in(tenant, Role.VIEWER)
+        viewer = actor_in(Tenant.objects.get(pk=acme.tenant_id), Role.VIEWER)
     with pytest.raises(PermissionDenied):
         services.content_discard(actor=viewer, tenant_id=acme.tenant_id)
     with pytest.raises(PermissionDenied):
@@ -546,6 +547,31 @@ def test_an_upload_that_ends_after_its_room_was_given_away_needs_room_again(acme
     assert accounts.storage_usage(tenant_id=acme.tenant_id).stored_bytes == 5
     collect(acme)
     assert acme.stored == {sha256_of(b"5 now")}
+
+
+# Another store
+
+
+def test_a_bucket_is_collected_and_checked_as_a_folder_is(
+    s3_settings: Location, committed_db: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    acme = keeper()
+    acme.add(b"kept")
+    acme.add(b"given up")
+    committed(acme, "tiny", [b"kept"])
+    large = acme.begin(bytes(LARGE))
+    assert large is not None
+    assert object_store().parts(large.multipart) == []
+    call_command("storage_check", "--hash")
+    services.content_discard(actor=acme.actor, tenant_id=acme.tenant_id, idle=timedelta(0))
+    assert collect(acme) == garbage.Collected(contents=1, uploads=1, bytes=8)
+    assert acme.stored == acme.known == {sha256_of(b"kept")}
+    with pytest.raises(NotFound):
+        object_store().parts(large.multipart)
+    object_store().delete(acme.tenant_id, sha256_of(b"kept"))
+    with pytest.raises(CommandError, match="1 problems"):
+        call_command("storage_check")
+    assert "missing" in capsys.readouterr().out
 
 
 # Checking

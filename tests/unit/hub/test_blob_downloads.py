@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
-from pytest_django.fixtures import SettingsWrapper
+from django.conf import settings
 
 from freehold.hub.blobs import blobs
 from freehold.hub.links import BlobLink, download_sign
@@ -37,9 +37,9 @@ class _Elsewhere(LocalStore):
 
 
 @pytest.fixture(autouse=True)
-def stored(settings: SettingsWrapper, tmp_path: Path) -> Path:
+def stored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The content, where it lies."""
-    settings.OBJECT_STORE_PATH = tmp_path
+    monkeypatch.setattr(settings, "OBJECT_STORE_PATH", tmp_path)
     writer = object_store().writer(TENANT, sha256=SHA256, size=len(CONTENT))
     writer.write(CONTENT)
     writer.commit()
@@ -114,8 +114,8 @@ async def test_head_knows_no_ranges_and_has_no_body() -> None:
     assert (status, headers["content-length"], headers["etag"], body) == (200, str(len(CONTENT)), ETAG, b"")
 
 
-async def test_what_is_gone_is_404(stored: Path) -> None:
-    stored.unlink()
+async def test_what_is_gone_is_404() -> None:
+    object_store().delete(TENANT, SHA256)
     status, _, body = await _get(pathsend=True)
     assert (status, b"gone" in body) == (404, True)
 

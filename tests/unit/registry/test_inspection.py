@@ -301,6 +301,50 @@ def test_a_document_that_eats_memory_is_refused_and_the_child_ends(tmp_path: Pat
     assert [problem.reason for problem in report.problems] == ["inspection_failed"]
 
 
+def test_a_model_that_loads_its_halves_from_elsewhere_is_refused(tmp_path: Path) -> None:
+    """vLLM 0.32 takes Ultravox's text_model_id and audio_model_id for other models' weights: any folder it can read."""
+    for key in ("text_model_id", "audio_model_id"):
+        config = {**CONFIG, "model_type": "ultravox", key: "/srv/models/of-somebody-else"}
+        report = _inspect(tmp_path, {**model_files(), "config.json": json.dumps(config).encode()})
+        assert [problem.reason for problem in report.problems] == ["elsewhere"]
+    nothing = {**CONFIG, "text_model_id": None, "audio_model_id": None}
+    assert _inspect(tmp_path, {**model_files(), "config.json": json.dumps(nothing).encode()}).problems == ()
+
+
+def test_headers_of_endless_names_never_reach_the_parent(tmp_path: Path) -> None:
+    long = safetensors_bytes({"x" * (weights.NAME_CHARACTERS + 1): ("U8", [1], 1)})
+    assert _reason(long) == "name"
+    assert _reason(safetensors_bytes({"x" * weights.NAME_CHARACTERS: ("U8", [1], 1)})) is None
+    deep = {"a": {"dtype": "U8", "shape": [1] * (weights.DIMENSIONS + 1), "data_offsets": [0, 1]}}
+    assert _reason(_file(deep, 1)) == "shape"
+    names = {f"{number:05}{'é' * 1000}": ("U8", [0], 0) for number in range(1300)}
+    shards = {f"{number}.safetensors": safetensors_bytes(names) for number in range(9)}
+    report = _inspect(tmp_path, {**model_files(), **shards})
+    assert {problem.reason for problem in report.problems} == {"headers_too_large"}
+
+
+def test_templates_are_counted_and_measured_before_they_leave_the_child(tmp_path: Path) -> None:
+    many = {f"additional_chat_templates/{number}.jinja": b"hello" for number in range(100)}
+    report = _inspect(tmp_path, {**model_files(), **many})
+    assert {problem.reason for problem in report.problems} == {"chat_template_too_many"}
+    large = {f"additional_chat_templates/{number}.jinja": b"\1" * 1024 * 1024 for number in range(5)}
+    report = _inspect(tmp_path, {**model_files(), **large})
+    assert "chat_template_too_large" in {problem.reason for problem in report.problems}
+
+
+def test_a_child_that_ends_says_nothing_of_the_machine(tmp_path: Path) -> None:
+    gone = InspectedFile(path="config.json", location=tmp_path / "secret-place", size=3)
+    (problem,) = inspect([gone]).problems
+    assert problem.reason == "inspection_failed"
+    assert "FileNotFoundError" in problem.detail
+    assert "secret-place" not in str(problem)
+
+
+def test_a_dimension_of_thousands_of_digits_is_no_fact(tmp_path: Path) -> None:
+    config = json.dumps({**CONFIG, "hidden_size": 10**4000}).encode()
+    assert "hidden_size" not in _inspect(tmp_path, {**model_files(), "config.json": config}).facts["dimensions"]
+
+
 @pytest.mark.parametrize(
     ("config", "extra", "task", "context"),
     [

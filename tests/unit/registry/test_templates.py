@@ -75,6 +75,13 @@ def test_an_endless_loop_is_ended_after_two_seconds_of_work() -> None:
     assert time.monotonic() - started < 20
 
 
+def test_a_template_is_not_repeated_to_whoever_sent_it() -> None:
+    _, (problem,) = judged([Template("chat_template.jinja", "default", "{% " + "a" * 500_000 + " %}")])
+    assert problem.reason == "chat_template_syntax"
+    assert len(problem.detail) < 300
+    assert _judge("{{ " + "9" * 5000 + " }}")[1] == ["chat_template_syntax"]
+
+
 def test_the_problem_names_the_file_and_the_template_at_fault() -> None:
     chain = [
         Template("tokenizer_config.json", "default", CHATML),

@@ -64,7 +64,7 @@ class StorageOut(serializers.Serializer[Any]):
 
 
 class CleanupIn(RequestBody):
-    idle_hours = serializers.FloatField(
+    idle_hours = serializers.IntegerField(
         default=_IDLE_HOURS,
         min_value=0,
         max_value=24 * 365,

@@ -7,11 +7,13 @@ from typing import Any
 
 from django import template
 from django.conf.locale import LANG_INFO
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from freehold.common.money import format_nanos
 from freehold.serving.choices import Phase
+from freehold.serving.models import CatalogModel
 
 register = template.Library()
 
@@ -27,9 +29,10 @@ _TONES = {
 _UNITS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k"))
 _BYTES = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 _COUNTRIES = {
-    "AE": "United Arab Emirates", "AT": "Austria", "AU": "Australia", "BR": "Brazil", "CA": "Canada", "CH": "Switzerland",
-    "CN": "China", "CZ": "Czechia", "DE": "Germany", "ES": "Spain", "FI": "Finland", "FR": "France",
-    "GB": "United Kingdom", "IL": "Israel", "IN": "India", "IT": "Italy", "JP": "Japan", "KR": "South Korea",
+    "AE": "United Arab Emirates", "AT": "Austria", "AU": "Australia", "BR": "Brazil", "CA": "Canada",
+    "CH": "Switzerland", "CN": "China", "CZ": "Czechia", "DE": "Germany", "ES": "Spain", "FI": "Finland",
+    "FR": "France", "GB": "United Kingdom", "IL": "Israel", "IN": "India", "IT": "Italy", "JP": "Japan",
+    "KR": "South Korea",
     "NL": "Netherlands", "NO": "Norway", "PL": "Poland", "SE": "Sweden", "SG": "Singapore", "TW": "Taiwan",
     "US": "United States",
 }  # fmt: skip
@@ -61,14 +64,20 @@ def percent(value: int, total: int | None) -> str:
 
 @register.filter
 def language(code: str) -> str:
-    """de → German, where Django knows the code; else the code."""
-    return str(LANG_INFO.get(code.lower(), {}).get("name", code))
+    """de → German, where Django knows the code; else the code. Django knows Chinese by its scripts only."""
+    return "Chinese" if code.lower() == "zh" else str(LANG_INFO.get(code.lower(), {}).get("name", code))
 
 
 @register.filter
 def country(code: str) -> str:
     """FR → France, where publishers of models sit; else the code of ISO 3166-1."""
     return _COUNTRIES.get(code, code)
+
+
+@register.filter
+def catalog_url(entry: CatalogModel) -> str:
+    """Where a model of the catalog is shown."""
+    return reverse("console:catalog-model", args=entry.upstream_id.split("/", 1))
 
 
 @register.filter

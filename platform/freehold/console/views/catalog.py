@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
@@ -17,7 +19,7 @@ MODELS = 48
 @member_view(Operation.MODEL_READ)
 def catalog(request: HttpRequest, visit: Visit) -> HttpResponseBase:
     """By `?kind=`, `?family=` and `?q=`, in the operator's order."""
-    kind, family, query = (request.GET.get(name, "").replace("\0", "").strip()[:200] for name in ("kind", "family", "q"))
+    kind, family, query = (_asked(request, name) for name in ("kind", "family", "q"))
     found = list(catalog_list(kind=kind, family=family, query=query))
     families = catalog_list().order_by("family").values_list("family", flat=True).distinct()
     context = {
@@ -27,6 +29,7 @@ def catalog(request: HttpRequest, visit: Visit) -> HttpResponseBase:
         "kind": kind,
         "family": family,
         "query": query,
+        "keep": urlencode({"kind": kind, "family": family, "q": query}),
         "filtered": bool(kind or family or query),
     }
     return page(request, visit, "console/catalog/list.html", context)
@@ -37,3 +40,8 @@ def catalog_page(request: HttpRequest, visit: Visit, organization: str, name: st
     """One entry, with everything that the catalog says of it and from where it has that."""
     entry = catalog_get(upstream_id=f"{organization}/{name}")
     return page(request, visit, "console/catalog/page.html", {"entry": entry, "document": entry.document})
+
+
+def _asked(request: HttpRequest, name: str) -> str:
+    """A filter. PostgreSQL has no text with NUL."""
+    return request.GET.get(name, "").replace("\0", "").strip()[:200]

@@ -18,13 +18,14 @@ from freehold.console.views.imports import UNDER_WAY
 from freehold.console.visits import Visit, is_htmx, member_view, page
 from freehold.db.rls import tenant_scope
 from freehold.registry import imports
-from freehold.registry.choices import IMPORT_TRANSITIONS, ImportKind, ImportStatus
+from freehold.registry.choices import ImportKind, ImportStatus
 from freehold.registry.imports import ImportProgress
 from freehold.registry.models import ImportFile, ModelImport
 from freehold.tenancy.permissions import Operation
 
 STATUS_SECONDS, FILES_SECONDS = 2, 5
 FILES = 100
+RETRIED = frozenset({ImportStatus.FAILED.value, ImportStatus.CANCELLED.value})
 
 
 @member_view(Operation.MODEL_READ)
@@ -57,7 +58,7 @@ def import_cancel(request: HttpRequest, visit: Visit, import_id: str) -> HttpRes
     except Conflict as error:
         messages.warning(request, error.message)
     else:
-        messages.success(request, "The import ends. What has come is kept for a while, so that a retry goes on with it.")
+        messages.success(request, "The import ends. What has come is kept for a while: a retry goes on with it.")
     return redirect("console:import", found.public_id)
 
 
@@ -94,13 +95,12 @@ def _import(visit: Visit, import_id: str) -> ModelImport:
 def _page(
     request: HttpRequest, visit: Visit, found: ModelImport, *, retry: SecretsForm | None = None, status: int = 200
 ) -> HttpResponseBase:
-    may_retry = ImportStatus.QUEUED in IMPORT_TRANSITIONS[ImportStatus(found.status)]
     context = {
         "item": found,
         "status": _status(request, visit, found),
         "files": _files(request, visit, found),
         "may_cancel": found.status in UNDER_WAY and found.cancel_requested_at is None,
-        "may_retry": may_retry or retry is not None,
+        "may_retry": found.status in RETRIED or retry is not None,
         "retry": retry or RETRY_FORMS[ImportKind(found.kind)](),
     }
     return page(request, visit, "console/imports/page.html", context, status=status)
@@ -132,7 +132,7 @@ def _files(request: HttpRequest, visit: Visit, found: ModelImport) -> Live:
     return live(
         request,
         "console/imports/files.html",
-        {"item": found, "part": part},
+        {"item": found, "part": part, "under_way": found.status in UNDER_WAY},
         element="div",
         name="import-files",
         url=f"{reverse('console:import-files', args=[found.public_id])}?offset={offset}",

@@ -60,9 +60,14 @@ class Shown:
         return "" if self.is_main or self.revision is None else self.revision.commit_id
 
     @property
+    def kept(self) -> str:
+        """`revision=…` for links that stay at this revision, or nothing."""
+        return urlencode({"revision": self.pin}) if self.pin else ""
+
+    @property
     def query(self) -> str:
-        """`?revision=…` for links to the other tabs, or nothing."""
-        return f"?{urlencode({'revision': self.pin})}" if self.pin else ""
+        """The same with its question mark, for links to the other tabs."""
+        return f"?{self.kept}" if self.kept else ""
 
 
 def shown_of(request: HttpRequest, visit: Visit, model_id: str) -> Shown:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import urlencode
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -49,6 +50,7 @@ def model_list(request: HttpRequest, visit: Visit) -> HttpResponseBase:
         "next": shown[-1].position.hex if len(found) > MODELS else "",
         "later": after is not None,
         "query": query,
+        "keep": urlencode({"q": query}) if query else "",
         "usage": storage_usage(tenant_id=visit.tenant_id),
         "steps": [snippets.upload(public_url=settings.PUBLIC_URL, repo=f"{visit.tenant.slug}/my-model")],
     }
@@ -56,7 +58,5 @@ def model_list(request: HttpRequest, visit: Visit) -> HttpResponseBase:
 
 
 def _listed(visit: Visit, rows: Sequence[Row]) -> list[Listed]:
-    statuses = selectors.revision_statuses(
-        tenant_id=visit.tenant_id, revision_ids=[row.revision_id for row in rows]
-    )
+    statuses = selectors.revision_statuses(tenant_id=visit.tenant_id, revision_ids=[row.revision_id for row in rows])
     return [Listed(row, statuses.get(row.revision_id, "")) for row in rows]

@@ -93,7 +93,7 @@ def describe(tree: Tree) -> dict[str, Any]:
         "quantization_config": quantization.facts() if quantization else None,
         "max_model_len": context["max_model_len"],
         "context": context,
-        "dimensions": {name: text[name] for name in _DIMENSIONS if type(text.get(name)) is int},
+        "dimensions": {name: text[name] for name in _DIMENSIONS if count_of(text.get(name)) is not None},
         "config": pruned(config),
         "config_file": config_file(tree),
         "licence": licences["id"],

@@ -11,12 +11,16 @@ from freehold.registry.inspection.problems import Malformed, Problem
 from freehold.registry.inspection.tree import Tree
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import BinaryIO
+
+    from freehold.registry.inspection.templates import Template
 
 JSON_BYTES: Final = 16 * 1024 * 1024
 VOCABULARY_BYTES: Final = 64 * 1024 * 1024
 README_BYTES: Final = 256 * 1024
 TENSORS: Final = 400_000  # of all files together
+HEADER_BYTES: Final = 64 * 1024 * 1024  # of all files together: all of it goes to the parent, which is not limited
 
 # Vocabularies are large and no configuration: they are checked as JSON, and nothing of them is kept.
 _VOCABULARIES: Final = frozenset({"tokenizer.json", "vocab.json", "added_tokens.json", "tekken.json"})
@@ -50,7 +54,7 @@ def _read(tree: Tree, path: str, location: Path, size: int) -> Problem | None:
         if suffix == ".json":
             _read_json(tree, path, stream, size)
         elif templates.is_template_file(path):
-            tree.templates.append(templates.from_file(path, stream.read(templates.TEMPLATE_BYTES + 1)))
+            _add_templates(tree, [templates.from_file(path, stream.read(templates.TEMPLATE_BYTES + 1))])
         elif path == "README.md":
             tree.readme = stream.read(README_BYTES).decode("utf-8", "replace")
         elif licence.is_licence_file(path):
@@ -60,6 +64,10 @@ def _read(tree: Tree, path: str, location: Path, size: int) -> Problem | None:
 
 def _read_weights(tree: Tree, path: str, stream: BinaryIO, size: int) -> None:
     tensors = weights.read_header(stream, size)
+    tree.header_bytes += stream.tell()
+    if tree.header_bytes > HEADER_BYTES:
+        detail = f"brings the safetensors headers of the model to more than {HEADER_BYTES} bytes"
+        raise Malformed("headers_too_large", detail, "Leave out second copies of the weights, or fuse the experts.")
     if len(tensors) + sum(map(len, tree.headers.values())) > TENSORS:
         detail = f"brings the model to more than {TENSORS} tensors"
         raise Malformed("too_many_tensors", detail, "Leave out second copies of the weights, or fuse the experts.")
@@ -81,4 +89,14 @@ def _read_json(tree: Tree, path: str, stream: BinaryIO, size: int) -> None:
     references.check(name, document)
     if "/" not in path:
         tree.documents[path] = document
-        tree.templates += templates.from_document(path, document)
+        _add_templates(tree, templates.from_document(path, document))
+
+
+def _add_templates(tree: Tree, found: Iterable[Template]) -> None:
+    """Bounded here, because all of them go to the parent, and from there to the process that renders them."""
+    for template in found:
+        tree.templates.append(template)
+        if len(tree.templates) > templates.TEMPLATES:
+            raise templates.too_many(len(tree.templates))
+        if sum(len(each.text) for each in tree.templates) > templates.ALL_BYTES:
+            raise templates.too_large(templates.ALL_BYTES)

@@ -20,6 +20,9 @@ _ELSEWHERE: Final = {
     "speculators_config": "it makes the engine load another model (its verifier) in place of this one",
     "configuration_files": "it makes the engine read another configuration in place of this one",
     "fast_tokenizer_files": "it makes the engine read another tokenizer in place of this one",
+    # Ultravox, whose two halves may each be another model: a name or any folder of the machine.
+    "text_model_id": "it makes the engine load the weights of another model",
+    "audio_model_id": "it makes the engine load the weights of another model",
 }
 _KERNELS: Final = re.compile(r"_?(?:attn|experts)_implementation(?:_internal)?")
 _PATHS: Final = re.compile(r"path|\w+_name_or_path|(?:model|tokenizer|processor|encoder|vision_tower|backbone)_path")

@@ -105,8 +105,8 @@ def judge(text: str) -> dict[str, Any]:
         _check(tree)
         template = made.from_string(text)
     except TemplateSyntaxError as error:
-        raise Verdict("chat_template_syntax", f"cannot be compiled (line {error.lineno}: {error})") from None
-    except (RecursionError, SyntaxError, OverflowError) as error:
+        raise Verdict("chat_template_syntax", f"cannot be compiled (line {error.lineno}: {str(error)[:120]})") from None
+    except (RecursionError, SyntaxError, OverflowError, ValueError) as error:
         raise Verdict("chat_template_syntax", f"cannot be compiled ({type(error).__name__})") from None
     except MemoryError:
         raise _over("memory") from None

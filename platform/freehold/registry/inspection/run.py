@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from freehold.registry.inspection.problems import Problem
 from freehold.registry.inspection.templates import Template
-from freehold.registry.inspection.templating import judged
+from freehold.registry.inspection.templating import judged, last_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +95,7 @@ def _ask(trees: Sequence[Sequence[InspectedFile]]) -> tuple[list[dict[str, Any]]
     except subprocess.TimeoutExpired:
         return [], f"took longer than {seconds} s"
     answers = [json.loads(line) for line in child.stdout.splitlines(keepends=True) if line.endswith("\n")]
-    return answers, (child.stderr.strip().splitlines()[-1:] or [f"exit status {child.returncode}"])[0][:200]
+    return answers, last_words(child.stderr) or f"exit status {child.returncode}"
 
 
 def _report(answer: dict[str, Any]) -> Report:

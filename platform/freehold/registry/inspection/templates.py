@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 TEMPLATE_BYTES: Final = 1024 * 1024
 TEMPLATES: Final = 64
+ALL_BYTES: Final = 4 * 1024 * 1024
 DEFAULT: Final = "default"
 
 _IN_JSON: Final = frozenset({"tokenizer_config.json", "processor_config.json", "chat_template.json"})
@@ -81,6 +82,18 @@ def from_document(path: str, document: Any) -> Iterator[Template]:
             raise Malformed("chat_template_syntax", detail, _REMEDY)
         _check(text)
         yield Template(path, name[:100], text)
+
+
+def too_many(count: int) -> Malformed:
+    """Of more templates than are rendered."""
+    detail = f"has or is one of {count} or more chat templates; at most {TEMPLATES} are rendered"
+    return Malformed("chat_template_too_many", detail, "Remove those nobody uses.")
+
+
+def too_large(most: int) -> Malformed:
+    """Of templates that are too large together."""
+    detail = f"brings the chat templates to more than {most} bytes"
+    return Malformed("chat_template_too_large", detail, "Remove those nobody uses.")
 
 
 def _check(text: str) -> None:

@@ -69,8 +69,15 @@ def _ask(texts: list[str]) -> tuple[list[dict[str, Any]], tuple[str, str]]:
         )
     except subprocess.TimeoutExpired:
         return [], ("inspection_failed", f"was not rendered within {_WALL_SECONDS} s: the machine is busy; try again")
-    lines = [json.loads(line) for line in child.stdout.splitlines() if line.endswith("}")]
+    lines = [json.loads(line) for line in child.stdout.splitlines(keepends=True) if line.endswith("\n")]
     if child.returncode < 0:
         return lines, ("chat_template_loops", "loops, or takes more time or memory than a template may")
-    last = (child.stderr.strip().splitlines() or [f"exit status {child.returncode}"])[-1]
-    return lines, ("chat_template_loops", f"could not be rendered within its limits ({last[:120]})")
+    last = last_words(child.stderr) or f"exit status {child.returncode}"
+    return lines, ("chat_template_loops", f"could not be rendered within its limits ({last})")
+
+
+def last_words(stderr: str) -> str:
+    """The kind of error that ended a child, or "". Not its message, which may name files of this machine."""
+    last = (stderr.strip().splitlines() or [""])[-1]
+    kind = last.partition(":")[0].rpartition(".")[2]
+    return kind if kind.isidentifier() and len(kind) <= 60 else ""

@@ -27,6 +27,7 @@ class Tree:
         sizes: bytes of every file.
         documents: the parsed JSON files at the top, vocabularies excepted.
         headers: the tensors of each weight file.
+        header_bytes: what their headers take, all together.
         readme: the text of README.md, or its beginning.
         licences: the texts of licence files at the top, or their beginnings.
         templates: every chat template the engine could take.
@@ -35,6 +36,7 @@ class Tree:
     sizes: dict[str, int] = field(default_factory=dict)
     documents: dict[str, Any] = field(default_factory=dict)
     headers: dict[str, list[Tensor]] = field(default_factory=dict)
+    header_bytes: int = 0
     readme: str = ""
     licences: dict[str, str] = field(default_factory=dict)
     templates: list[Template] = field(default_factory=list)

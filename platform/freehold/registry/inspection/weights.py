@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 HEADER_BYTES: Final = 8 * 1024 * 1024
 TENSORS: Final = 100_000
+NAME_CHARACTERS: Final = 1024  # those of real models have a tenth; every name is kept, and shown in lists
+DIMENSIONS: Final = 64  # PyTorch has no tensors of more
 
 BITS: Final[Mapping[str, int]] = {
     "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
@@ -97,6 +99,8 @@ def _tensors(header: Any) -> list[Tensor]:
 
 def _tensor(name: str, entry: Any) -> Tensor:
     shown = name[:80]
+    if len(name) > NAME_CHARACTERS:
+        raise _malformed("name", f"has a tensor whose name has {len(name)} characters; at most {NAME_CHARACTERS} do")
     if not isinstance(entry, dict) or set(entry) != _KEYS:
         raise _malformed("entry", f"declares the tensor {shown!r} with other keys than dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -104,6 +108,8 @@ def _tensor(name: str, entry: Any) -> Tensor:
         raise _malformed("dtype", f"declares the tensor {shown!r} with an unknown dtype")
     if not _whole_numbers(shape):
         raise _malformed("shape", f"declares the tensor {shown!r} with a shape that is not a list of whole numbers")
+    if len(shape) > DIMENSIONS:
+        raise _malformed("shape", f"declares the tensor {shown!r} with {len(shape)} dimensions; at most {DIMENSIONS} do")
     if not _whole_numbers(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise _malformed("offsets", f"declares the tensor {shown!r} with data_offsets that are not a range")
     begin, end = offsets

@@ -90,6 +90,7 @@ def listing_of(*, origin: str, pin: str, files: Iterable[SourceFile]) -> Listing
     taken: dict[str, SourceFile] = {}
     skipped: list[Skipped] = []
     seen: set[str] = set()
+    left_out: list[tuple[SourceFile, str]] = []
     for file in files:
         if file.path in seen:
             raise SourceBroken(f"{origin} lists {_shown(file.path)} twice.")
@@ -101,8 +102,13 @@ def listing_of(*, origin: str, pin: str, files: Iterable[SourceFile]) -> Listing
         if problem is None:
             taken[file.path] = file
         else:
-            reason = f"{_shown(file.path)} {problem.detail}."
-            skipped.append(Skipped(path=_shown(file.path), size=file.size, reason=reason))
+            left_out.append((file, problem.detail))
+    shown = set(taken)
+    for file, detail in left_out:
+        path = _shown(file.path)
+        if path not in shown:  # cut short, two may look alike
+            shown.add(path)
+            skipped.append(Skipped(path=path, size=file.size, reason=f"{path} {detail}."))
     return Listing(
         origin=origin,
         pin=pin,

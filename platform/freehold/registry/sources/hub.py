@@ -35,7 +35,9 @@ _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9_][\w.-]{0,95})?", re.
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
-_NEXT = re.compile(r'<([^<>]{1,8192})>\s*;[^,]*?rel="?next"?')
+_LINK_CHARACTERS = 32 * 1024
+_LINKS = re.compile(r",\s*(?=<)")
+_NEXT = re.compile(r'\s*<([^<>]{1,8192})>\s*;[^<]*?rel="?next"?')  # matched at the start of each link: no backtracking
 
 
 class _Info(msgspec.Struct):
@@ -147,7 +149,8 @@ class HubSource:
             ) from error
 
     def _following(self, answer: Answer) -> str:
-        found = _NEXT.search(answer.headers.get("Link", ""))
+        links = answer.headers.get("Link", "")
+        found = next((match for link in _LINKS.split(links[:_LINK_CHARACTERS]) if (match := _NEXT.match(link))), None)
         if found is None:
             return ""
         url = parse_url(found[1], base=answer.url)

@@ -20,10 +20,15 @@ def is_code(path: str) -> bool:
     return path.endswith(".py")
 
 
+def is_configuration(path: str) -> bool:
+    """Whether a file is one that remote code is taken out of."""
+    return path.endswith("config.json")
+
+
 def without_remote_code(path: str, content: bytes) -> bytes | None:
     """The configuration without KEYS at any depth, or None where there is nothing to take out (also of what is no
     configuration or no JSON: the inspection says what is wrong with that)."""
-    if not path.endswith("config.json"):
+    if not is_configuration(path):
         return None
     try:
         document = strict_json.loads(content)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from freehold.common.errors import Refused
 
 MOST: Final = 2**32
-MOST_LAYERS: Final = 4096
+MOST_LAYERS: Final = 1024
 
 # Where configurations for several modalities keep their language model (transformers' get_text_config).
 _TEXT_PARTS = ("text_config", "language_config", "llm_config", "language_model_config")
@@ -35,8 +35,8 @@ class ModelConfig:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> ModelConfig:
-        """Raises Refused where the configuration is no object or empty."""
-        if not isinstance(config, Mapping) or not config:
+        """Raises Refused where the configuration is empty."""
+        if not config:
             raise Refused("The model has no config.json that can be read, so its memory cannot be computed.")
         return cls(whole=config, text=_text_part(config))
 

@@ -1,7 +1,7 @@
 """What each layer of a model keeps of the tokens before: its kind of cache. Called by pages.py and parameters.py.
 
-The rules follow the model files of vLLM 0.32 (vllm/model_executor/models, vllm/models) and, where a pattern is filled in by a
-configuration class, transformers 5. An architecture that is not known here is counted as full attention in every layer
+The rules follow the model files of vLLM 0.32 (vllm/model_executor/models, vllm/models) and, where a configuration class
+fills a pattern in, transformers 5. An architecture that is not known here is counted as full attention in every layer
 with the largest heads that its configuration names: an upper bound, and `Layers.exact` says so.
 """
 
@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Final
 
 from freehold.serving.sizing.configuration import ModelConfig, whole_number
 from freehold.serving.sizing.states import State, state_of, stateful_layers
+from freehold.serving.sizing.windows import chunks_of, windows_of
 
 
 class Kind(StrEnum):
@@ -71,6 +73,11 @@ class Layers:
         """Multi-head latent attention: the cache is replicated over tensor-parallel ranks."""
         return any(cache.kind is Kind.LATENT for cache in self.caches)
 
+    @cached_property
+    def indexed(self) -> frozenset[int]:
+        """Decoder layers with a sparse index."""
+        return frozenset(cache.layer for cache in self.caches if cache.kind is Kind.INDEX)
+
     @property
     def hybrid(self) -> bool:
         """States beside attention: vLLM makes their pages equally large."""
@@ -79,34 +86,28 @@ class Layers:
 
 
 ENCODERS: Final = frozenset(
-    {"bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet", "modernbert", "nomic_bert", "new", "gte"}
-    | {"eurobert", "deberta", "deberta-v2", "ernie", "t5_encoder", "jina_bert", "snowflake_gte"}
+    {"bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "mpnet", "modernbert"}
+    | {"nomic_bert", "new", "gte", "eurobert", "deberta", "deberta-v2", "ernie", "t5_encoder", "jina_bert"}
+    | {"snowflake_gte"}
 )  # fmt: skip
 
 # vLLM 0.32, ModelArchConfigConvertorBase.is_deepseek_mla. DeepSeek-V4 and its like compress further: not modelled here.
 _LATENT: Final = frozenset(
-    {"deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "glm_moe_dsa", "glm4_moe_lite", "longcat_flash"}
-    | {"pangu_ultra_moe", "axk1", "kimi_linear"}
+    {"deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "glm_moe_dsa", "glm4_moe_lite"}
+    | {"longcat_flash", "pangu_ultra_moe", "axk1", "kimi_linear"}
 )  # fmt: skip
 
 _FULL: Final = frozenset(
-    {"llama", "mistral", "mistral3", "mixtral", "ministral", "ministral3", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen2_vl_text"}
-    | {"qwen2_5_vl_text", "qwen3_vl_text", "qwen3_vl_moe_text", "qwen3_omni_moe_text", "qwen2_vl", "qwen2_5_vl", "gpt2", "gptj"}
-    | {"gpt_neox", "opt", "bloom", "falcon", "phi", "phi3", "phimoe", "starcoder2", "olmo", "olmo2", "olmo3", "olmoe", "glm", "glm4"}
-    | {"glm4_moe", "granite", "granitemoe", "granitemoeshared", "minimax_m2", "internlm2", "internlm3", "stablelm", "exaone"}
-    | {"exaone4", "cohere", "cohere2", "gemma", "gemma2", "gemma3_text", "gemma3n_text", "gemma4_text", "seed_oss", "ernie4_5"}
-    | {"ernie4_5_moe", "smollm3", "arcee", "nemotron", "apertus", "solar", "llama4_text", "gpt_oss", "hunyuan_v1_dense", "gemma3"}
+    {"llama", "mistral", "mistral3", "mixtral", "ministral", "ministral3", "qwen2", "qwen2_moe", "qwen3"}
+    | {"qwen3_moe", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text", "qwen3_vl_moe_text"}
+    | {"qwen3_omni_moe_text", "qwen2_vl", "qwen2_5_vl", "gpt2", "gptj", "gpt_neox", "opt", "bloom"}
+    | {"falcon", "phi", "phi3", "phimoe", "starcoder2", "olmo", "olmo2", "olmo3", "olmoe", "glm", "glm4"}
+    | {"glm4_moe", "granite", "granitemoe", "granitemoeshared", "minimax_m2", "internlm2", "internlm3"}
+    | {"stablelm", "exaone", "exaone4", "cohere", "cohere2", "gemma", "gemma2", "gemma3_text"}
+    | {"gemma3n_text", "gemma4_text", "seed_oss", "ernie4_5", "ernie4_5_moe", "smollm3", "arcee"}
+    | {"nemotron", "apertus", "solar", "llama4_text", "gpt_oss", "hunyuan_v1_dense", "gemma3"}
 )  # fmt: skip
 
-# Both take a window only where use_sliding_window says so; it is false unless stated (transformers).
-_WINDOW_ON_REQUEST: Final = frozenset(
-    {"qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen2_vl", "qwen2_5_vl", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text"}
-    | {"qwen3_vl_moe_text", "qwen3_omni_moe_text"}
-)  # fmt: skip
-
-# Every n-th layer sees everything, the others a window, where the configuration does not list them (transformers).
-_PATTERNS: Final = {"gemma2": 2, "gemma3_text": 6, "gemma3": 6, "cohere2": 4, "olmo3": 4, "gemma3n_text": 5, "gemma4_text": 6}
-_LOCAL = ("sliding_attention", "local_attention", "sliding_window")
 _INDEX_SCALE_GROUP = 128  # numbers that share a 4-byte scale (vLLM, deepseek_v2.Indexer.quant_block_size)
 
 
@@ -163,15 +164,15 @@ def _attention_only(config: ModelConfig, heads: int) -> Layers:
     if not known:
         kv_heads, size = _largest(config, "num_key_value_heads", kv_heads), _largest(config, "head_dim", size)
         notes.append(
-            f"{config.architecture} is not known here. Every layer is counted as full attention with the largest heads that "
-            "config.json names, which is an upper bound: the engine may need less."
+            f"{config.architecture} is not known here. Every layer is counted as full attention with the largest heads "
+            "that config.json names, which is an upper bound: the engine may need less."
         )
         latent = config.optional("kv_lora_rank")
         if latent and not config.words("layer_types"):
             notes.append("Its attention is latent, and it may compress further: one latent vector a layer is counted.")
             return replace(_latent(config, heads), exact=False, notes=tuple(notes))
-    windows = _windows(config, count) if known else (0,) * count
-    chunks = _chunks(config, count)
+    windows = windows_of(config, count) if known else (0,) * count
+    chunks = chunks_of(config, count)
     caches = []
     for layer in range(count - _shared_layers(config)):
         window = windows[layer]
@@ -232,9 +233,7 @@ def _with_states(config: ModelConfig, heads: int, stateful: frozenset[int]) -> L
             width = config.count("kv_lora_rank") + config.count("qk_rope_head_dim")
             caches.append(CacheLayer(layer=layer, kind=Kind.LATENT, kv_heads=1, key_size=width))
         elif layer in attending:
-            caches.append(
-                CacheLayer(layer=layer, kind=Kind.FULL, kv_heads=kv_heads, key_size=size, value_size=size)
-            )
+            caches.append(CacheLayer(layer=layer, kind=Kind.FULL, kv_heads=kv_heads, key_size=size, value_size=size))
         if layer in stateful:
             caches.append(CacheLayer(layer=layer, kind=Kind.STATE, state=state))
     words = f"{state.name} in {len(stateful)} layers"
@@ -263,40 +262,6 @@ def _attending(config: ModelConfig, stateful: frozenset[int]) -> frozenset[int]:
             number for number, word in enumerate(config.words("layers_block_type")) if word in ("hybrid", "attention")
         )
     return frozenset(range(config.layers)) - stateful
-
-
-def _windows(config: ModelConfig, count: int) -> tuple[int, ...]:
-    """Tokens of each layer's window, 0 for none."""
-    window, model = config.optional("sliding_window") or 0, config.model_type
-    if not window or not config.flag("use_sliding_window", default=model not in _WINDOW_ON_REQUEST):
-        return (0,) * count
-    if model == "cohere2":
-        window += 1  # vLLM, models/commandr.py: its window counts the token itself
-    kinds, pattern = config.words("layer_types"), config.optional("sliding_window_pattern", "_sliding_window_pattern")
-    letters = config.text.get("sliding_window_pattern")
-    if model == "gpt_oss":  # vLLM, models/gpt_oss.py: the even layers, whatever layer_types says
-        local = [layer % 2 == 0 for layer in range(count)]
-    elif len(kinds) >= count:
-        local = [kinds[layer] in _LOCAL for layer in range(count)]
-    elif isinstance(letters, str) and letters:
-        local = [letters[layer % len(letters)] == "L" for layer in range(count)]
-    elif model in _WINDOW_ON_REQUEST:
-        local = [layer >= (config.optional("max_window_layers") or 0) for layer in range(count)]
-    elif pattern or model in _PATTERNS:
-        every = pattern or _PATTERNS[model]
-        local = [bool((layer + 1) % every) for layer in range(count)]
-    else:
-        local = [True] * count
-    return tuple(window if here else 0 for here in local)
-
-
-def _chunks(config: ModelConfig, count: int) -> frozenset[int]:
-    """Llama 4's layers with rotary positions attend within a chunk (transformers, no_rope_layers: 1 means rotary)."""
-    if config.model_type != "llama4_text" or not config.optional("attention_chunk_size"):
-        return frozenset()
-    stated, every = config.numbers("no_rope_layers"), config.optional("no_rope_layer_interval") or 4
-    rotary = stated if len(stated) >= count else tuple(int((layer + 1) % every != 0) for layer in range(count))
-    return frozenset(layer for layer in range(count) if rotary[layer])
 
 
 def _shared_layers(config: ModelConfig) -> int:

@@ -1,9 +1,10 @@
 """vLLM's KV cache for a model's layers: pages, groups, and how many tokens and requests they hold. Called by memory.py.
 
-vLLM 0.32 gives every layer pages of one size, collects layers of one kind into groups that share a block table, and lets all
-groups draw blocks from one pool (v1/core/kv_cache_utils.py: get_kv_cache_groups, get_max_concurrency_for_kv_cache_config;
-v1/kv_cache_interface.py: the bytes and blocks of each kind; platforms/interface.py: _align_hybrid_block_size). The same is done
-here, so that the numbers are those of the engine's start-up log; `python -m benchmarks.sizing` compares them.
+vLLM 0.32 gives every layer pages of one size, collects layers of one kind into groups that share a block table, and
+lets all groups draw blocks from one pool (v1/core/kv_cache_utils.py: get_kv_cache_groups,
+get_max_concurrency_for_kv_cache_config; v1/kv_cache_interface.py: bytes and blocks of each kind;
+platforms/interface.py: _align_hybrid_block_size). The same is done here, so that the numbers are those of the engine's
+start-up log; `python -m benchmarks.sizing` compares them.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ class Cache:
 
     @property
     def request_bytes(self) -> int:
-        """Bytes that one request of the full context needs on the fullest rank, and the null block that vLLM holds back."""
+        """Bytes of a request of the full context on the fullest rank, with the block that vLLM holds back."""
         return max(self.block_bytes, default=0) * (self.blocks_per_request + 1) if self.groups else 0
 
 
@@ -252,7 +253,7 @@ def _unified(pages: list[tuple[int, Page]]) -> list[tuple[int, Page]]:
 
 
 def _equal_groups(pages: list[tuple[int, Page]], settings: Settings) -> tuple[Group, ...]:
-    """Groups with the same number of layers: that of the rarest kind, or of the commonest where they are nearly as many."""
+    """Groups of equally many layers: as many as the rarest kind has, or the commonest if that is not many more."""
     buckets: dict[Page, list[tuple[int, Page]]] = {}
     for layer, page in pages:
         buckets.setdefault(page, []).append((layer, page))

@@ -74,11 +74,12 @@ class Parameters:
 
 
 _KNOWN: Final = frozenset(
-    {"llama", "mistral", "mistral3", "ministral3", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen3_next", "phi3", "phimoe"}
-    | {"gemma", "gemma2", "gemma3_text", "deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "glm4_moe", "glm4", "gpt_oss"}
-    | {"minimax_m2", "olmo2", "olmo3", "olmoe", "granite", "seed_oss", "llama4_text", "granitemoehybrid", "falcon_h1", "mamba2"}
-    | {"lfm2", "jamba", "bert", "roberta", "xlm-roberta", "opt", "gpt2", "mamba", "smollm3", "cohere2", "qwen3_vl_text", "qwen2_vl"}
-    | {"qwen3_vl_moe_text", "nemotron_h", "qwen2_5_vl"}
+    {"llama", "mistral", "mistral3", "ministral3", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe"}
+    | {"qwen3_next", "phi3", "phimoe", "gemma", "gemma2", "gemma3_text", "deepseek_v2", "deepseek_v3"}
+    | {"deepseek_v32", "kimi_k2", "glm4_moe", "glm4", "gpt_oss", "minimax_m2", "olmo2", "olmo3", "olmoe"}
+    | {"granite", "seed_oss", "llama4_text", "granitemoehybrid", "falcon_h1", "mamba2", "lfm2", "jamba"}
+    | {"bert", "roberta", "xlm-roberta", "opt", "gpt2", "mamba", "smollm3", "cohere2", "qwen3_vl_text"}
+    | {"qwen2_vl", "qwen3_vl_moe_text", "nemotron_h", "qwen2_5_vl"}
 )  # fmt: skip
 # Tied unless the configuration says otherwise (defaults of transformers' configuration classes).
 _TIED: Final = frozenset({"gemma", "gemma2", "gemma3_text", "cohere2", "opt", "gpt2", "lfm2", "mamba"})
@@ -99,7 +100,11 @@ def parameters_of(config: ModelConfig) -> Parameters:
     if model in ENCODERS:
         tables += config.count("type_vocab_size", default=1) * hidden
         final += hidden * hidden + hidden  # a pooler; the norm follows the embedding
-    weights = tuple(_layer(config, layers, number, norm) for number in range(config.layers))
+    stateful, sparse = stateful_layers(config) or frozenset(), expert_layers(config)
+    weights = tuple(
+        _layer(config, layers, number, norm, stateful=number in stateful, sparse=number in sparse)
+        for number in range(config.layers)
+    )
     other, notes = _other(config, hidden)
     exact = model in _KNOWN and layers.exact and not notes
     if model not in _KNOWN:
@@ -123,14 +128,16 @@ def _tied_by_default(config: ModelConfig) -> bool:
     return stated if isinstance(stated, bool) else config.model_type in _TIED
 
 
-def _layer(config: ModelConfig, layers: Layers, number: int, norm: int) -> LayerWeights:
-    stateful, model = stateful_layers(config) or frozenset(), config.model_type
+def _layer(
+    config: ModelConfig, layers: Layers, number: int, norm: int, *, stateful: bool, sparse: bool
+) -> LayerWeights:
+    model = config.model_type
     norms = norm * (4 if model in _FOUR_NORMS else 1 if model in _ONE_NORM else 2)
     divided = key_value = 0
     replicated = norms
-    if number in stateful:
+    if stateful:
         divided += state_weights(config)
-    if number not in stateful or model == "falcon_h1":
+    if not stateful or model == "falcon_h1":
         found = attention_of(config, layers, number)
         divided, key_value, replicated = divided + found.divided, found.key_value, replicated + found.replicated
     alone = config.text.get("hybrid_override_pattern")
@@ -143,7 +150,7 @@ def _layer(config: ModelConfig, layers: Layers, number: int, norm: int) -> Layer
         replicated = norm
     if model in ("mamba", "mamba2", "falcon_mamba"):
         return LayerWeights(divided=divided, replicated=replicated)
-    mlp = mlp_of(config, number, sparse=number in expert_layers(config))
+    mlp = mlp_of(config, number, sparse=sparse)
     return LayerWeights(
         divided=divided + mlp.divided,
         replicated=replicated + mlp.replicated,

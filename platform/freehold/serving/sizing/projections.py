@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from freehold.serving.sizing.configuration import ModelConfig
-from freehold.serving.sizing.layers import Kind, Layers
+from freehold.serving.sizing.layers import Layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +30,13 @@ class FeedForward:
 
 _BIASED_EVERYWHERE: Final = frozenset({"gpt2", "opt", "phi", "starcoder2", "bert", "roberta", "xlm-roberta"})
 _BIASED_INPUTS: Final = frozenset({"qwen2", "qwen2_moe", "qwen2_vl", "qwen2_5_vl"})
-_NORMED_HEADS: Final = frozenset({"qwen3", "qwen3_moe", "qwen3_next", "qwen3_vl_text", "qwen3_vl_moe_text", "gemma3_text", "lfm2"})
+_NORMED_HEADS: Final = frozenset(
+    {"qwen3", "qwen3_moe", "qwen3_next", "qwen3_vl_text", "qwen3_vl_moe_text", "gemma3_text", "lfm2"}
+)
 _NORMED_WHOLE: Final = frozenset({"olmo2", "olmo3", "olmoe", "minimax_m2"})
-_UNGATED: Final = frozenset({"gpt2", "opt", "phi", "starcoder2", "falcon", "bloom", "gptj", "gpt_neox", "nemotron", "nemotron_h"})
+_UNGATED: Final = frozenset(
+    {"gpt2", "opt", "phi", "starcoder2", "falcon", "bloom", "gptj", "gpt_neox", "nemotron", "nemotron_h"}
+)
 _CORRECTED_ROUTERS: Final = frozenset(
     {"deepseek_v3", "deepseek_v32", "kimi_k2", "glm4_moe", "glm_moe_dsa", "minimax_m2"}
 )
@@ -88,7 +92,10 @@ def state_weights(config: ModelConfig) -> int:
         return 5 * hidden * width
     heads = config.count("mamba_n_heads", "mamba_num_heads", "n_mamba_heads", "num_heads")
     size = config.count("mamba_d_head", "mamba_head_dim", "mamba_headdim", "head_dim")
-    state, taps = config.count("mamba_d_state", "ssm_state_size", "state_size"), config.count("mamba_d_conv", "conv_kernel")
+    state, taps = (
+        config.count("mamba_d_state", "ssm_state_size", "state_size"),
+        config.count("mamba_d_conv", "conv_kernel"),
+    )
     groups = config.count("mamba_n_groups", "mamba_ngroups", "n_groups", default=1)
     inner, wide = heads * size, heads * size + 2 * groups * state
     norm = inner if config.flag("mamba_rms_norm", default=True) else 0
@@ -162,7 +169,7 @@ def _latent(config: ModelConfig, layers: Layers, number: int) -> Attention:
     rank, query_rank = config.count("kv_lora_rank"), config.optional("q_lora_rank") or 0
     replicated = hidden * (rank + rope) + rank + (hidden * query_rank + query_rank)
     divided = (query_rank or hidden) * heads * (nope + rope) + rank * heads * (nope + value) + heads * value * hidden
-    if any(cache.kind is Kind.INDEX and cache.layer == number for cache in layers.caches):
+    if number in layers.indexed:
         size, index_heads = config.count("index_head_dim"), config.count("index_n_heads")
         replicated += query_rank * index_heads * size + hidden * size + 2 * size + hidden * index_heads
     return Attention(divided=divided, key_value=0, replicated=replicated)

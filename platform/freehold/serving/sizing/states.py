@@ -1,7 +1,7 @@
-"""The fixed-size states of Mamba, linear attention and short convolutions, one a sequence. Called by layers.py and pages.py.
+"""The fixed-size states of Mamba, linear attention and short convolutions. Called by layers.py and pages.py.
 
-Shapes and dtypes follow vLLM 0.32 (model_executor/layers/mamba/mamba_utils.py and get_mamba_state_shape_from_config of each
-model): a state lives in a page of the KV cache, whatever the length of the sequence.
+Shapes and dtypes follow vLLM 0.32 (model_executor/layers/mamba/mamba_utils.py and get_mamba_state_shape_from_config of
+each model): a state lives in a page of the KV cache, one a sequence and layer, whatever the sequence's length.
 """
 
 from __future__ import annotations
@@ -64,14 +64,17 @@ def stateful_layers(config: ModelConfig) -> frozenset[int] | None:
         return frozenset(layer for layer in range(count) if layer % period != offset)
     if model in ("bamba", "granitemoehybrid"):
         kinds = config.words("layer_types") or config.words("layers_block_type")
-        if model == "bamba" and (attending := config.numbers("attn_layer_indices")):
-            return everything - frozenset(attending)
+        attended = config.numbers("attn_layer_indices") if model == "bamba" else ()
+        if attended:
+            return everything - frozenset(attended)
         return _named(kinds, count, "mamba") if kinds else everything
     if model == "nemotron_h":
         pattern = config.text.get("hybrid_override_pattern")
         letters = pattern if isinstance(pattern, str) else ""
         kinds = config.words("layers_block_type")
-        return frozenset(n for n, letter in enumerate(letters[:count]) if letter == "M") or _named(kinds, count, "mamba")
+        return frozenset(n for n, letter in enumerate(letters[:count]) if letter == "M") or _named(
+            kinds, count, "mamba"
+        )
     if model == "zamba2":
         return everything  # its hybrid layers have both
     if model in _LINEAR:
