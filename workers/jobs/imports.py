@@ -157,6 +157,7 @@ class _Run:
         pending = [file for file in files if file.status == ImportFileStatus.PENDING]
         named = [file for file in pending if file.sha256 and not self._is_cleaned(file)]
         unnamed = sum(file.size for file in pending if file not in named and file.upload is None)
+        imports.import_uploads_keep(claim=self._claim)
         services.room_check(tenant_id=self._tenant_id, wanted=unnamed)
         uploads = services.uploads_begin(
             actor=self._claim.actor,
@@ -357,11 +358,14 @@ def _pulse(claim: ImportClaim) -> Iterator[None]:
     def beat() -> None:
         try:
             while not ended.wait(PULSE_SECONDS):
-                imports.import_keep(claim=claim)
-        except (LostClaim, DatabaseError) as error:  # the claim is gone, or runs out by itself
-            log.warning("import_pulse_ended", model_import=claim.model_import.public_id, error=repr(error))
-        finally:
-            release()
+                try:
+                    imports.import_keep(claim=claim)
+                except DatabaseError as error:
+                    log.warning("import_pulse_failed", model_import=claim.model_import.public_id, error=repr(error))
+                finally:
+                    release()
+        except LostClaim:
+            return
 
     thread = threading.Thread(target=beat, name="import-pulse", daemon=True)
     thread.start()

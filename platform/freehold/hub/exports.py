@@ -13,7 +13,7 @@ from contextlib import closing
 from typing import Any
 from urllib.parse import quote
 
-from freehold.common.errors import FreeholdError, NotFound, PermissionDenied
+from freehold.common.errors import FreeholdError, PermissionDenied
 from freehold.common.logging import get_logger
 from freehold.db.connections import release
 from freehold.hub.ranges import NotSatisfiable, parse_range
@@ -75,6 +75,8 @@ async def _serve(scope: Scope, receive: Receive, send: Send, tenant_id: uuid.UUI
     gone = asyncio.create_task(_hung_up(receive))
     try:
         for piece in archive.window(first, last):
+            if gone.done():
+                return
             await _send(send, tenant_id, piece, gone)
         await send({"type": "http.response.body", "body": b""})
     finally:
@@ -90,14 +92,15 @@ async def _send(send: Send, tenant_id: uuid.UUID, piece: Slice, gone: asyncio.Ta
     try:
         stream = await asyncio.to_thread(object_store().open, tenant_id, segment.sha256)
     except FileNotFoundError:
-        raise NotFound(f"The content of {segment.path} is gone.") from None
+        # The length is promised, and the answer begun: one that ends early shows the client that something is wrong.
+        log.error("export_content_gone", sha256=segment.sha256, path=segment.path)
+        raise
     with closing(stream):
         await asyncio.to_thread(stream.seek, piece.offset)
         left = piece.length
         while left and not gone.done():
             chunk = await asyncio.to_thread(stream.read, min(_CHUNK, left))
             if not chunk:
-                # The length is promised: an answer that ends early shows the client that something is wrong.
                 log.error("export_cut_short", sha256=segment.sha256, missing=left)
                 raise OSError(f"{segment.sha256} ended {left} bytes early")
             left -= len(chunk)

@@ -7,6 +7,7 @@ that the older headers cannot hold are in pax records.
 
 from __future__ import annotations
 
+import hashlib
 import tarfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -45,7 +46,8 @@ class Slice:
 
 @dataclass(frozen=True, kw_only=True)
 class Archive:
-    """The tar of one revision. `name` is its file name, and without `.tar` the folder that everything lies in."""
+    """The tar of one revision. `name` is its file name, and without `.tar` the folder that everything lies in. `etag`
+    is another wherever a byte of the tar is: the model's name and the revision's time are in it too."""
 
     name: str
     etag: str
@@ -74,7 +76,8 @@ def archive_of(revision: Revision, files: Sequence[ModelFile]) -> Archive:
         position += placed.length
     end = b"\0" * (_round(position + 2 * _BLOCK, _RECORD) - position)
     segments.append(Segment(start=position, length=len(end), content=end))
-    return Archive(name=f"{folder}.tar", etag=revision.digest, segments=tuple(segments), size=position + len(end))
+    etag = hashlib.sha256(f"{revision.digest} {folder} {moment}".encode()).hexdigest()
+    return Archive(name=f"{folder}.tar", etag=etag, segments=tuple(segments), size=position + len(end))
 
 
 def _segments(folder: str, moment: int, files: Iterable[ModelFile]) -> Iterator[Segment]:

@@ -21,7 +21,8 @@ from freehold.common.errors import Conflict, InvalidInput, NotFound
 from freehold.db.rls import system_scope, tenant_scope
 from freehold.registry import names, selectors
 from freehold.registry.choices import IMPORT_TRANSITIONS, ImportFileStatus, ImportKind, ImportStatus
-from freehold.registry.models import ImportFile, ModelImport, ModelRepo
+from freehold.registry.contents import keep_for
+from freehold.registry.models import ImportFile, ModelImport, ModelRepo, Upload
 from freehold.registry.services import model_create
 from freehold.registry.sources.configured import source_of
 from freehold.tenancy.actors import Actor
@@ -296,7 +297,9 @@ def import_files_set(*, claim: ImportClaim, pinned: str, files: Sequence[ImportF
     with tenant_scope(claim.model_import.tenant_id):
         _held(claim)
         earlier = ImportFile.objects.filter(model_import=claim.model_import)
-        brought = {(file.path, file.size, file.etag): file for file in earlier.exclude(etag="").select_related("upload")}
+        brought = {
+            (file.path, file.size, file.etag): file for file in earlier.exclude(etag="").select_related("upload")
+        }
         for file in files:
             known = brought.get((file.path, file.size, file.etag))
             if known is not None and not file.sha256 and not known.note:
@@ -306,6 +309,15 @@ def import_files_set(*, claim: ImportClaim, pinned: str, files: Sequence[ImportF
         ModelImport.objects.filter(pk=claim.model_import.pk).update(pinned=pinned)
     claim.model_import.pinned = pinned
     return sorted(files, key=lambda file: file.path)
+
+
+def import_uploads_keep(*, claim: ImportClaim) -> None:
+    """Of content without a hash nobody else would ask for the upload again: one that takes days must not run out."""
+    moment = clock.now()
+    with tenant_scope(claim.model_import.tenant_id):
+        ours = ImportFile.objects.filter(model_import=claim.model_import, status=ImportFileStatus.PENDING.value)
+        live = Upload.objects.filter(pk__in=ours.values("upload_id"), doomed_at=None, expires_at__gt=moment)
+        live.update(expires_at=moment + keep_for())
 
 
 def import_file_record(*, claim: ImportClaim, file: ImportFile, progress: bool = True) -> None:

@@ -9,17 +9,19 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal
 
-import httpx
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from freehold.db.rls import tenant_scope
+from freehold.fleet import services as fleet
+from freehold.registry import services
 from freehold.registry.choices import ImportStatus, RevisionStatus
-from freehold.registry.models import Blob, ModelFile, ModelImport, Revision
+from freehold.registry.models import Blob, ModelFile, ModelImport, Revision, StorageAccount
 from tests.factories.models_on_disk import model_files, safetensors_bytes
-from tests.factories.tenants import make_fleet, make_revision, make_tenant
+from tests.factories.tenants import SYSTEM, actor_in, make_fleet, make_revision, make_tenant
+from tests.integration.console import test_sizing as sized
 from tests.integration.console.furniture import begin_import, load_catalog, upload, work_on
 from tests.integration.console.people import PASSWORD, make_user
 from tests.integration.console.test_models import FACTS
@@ -31,7 +33,11 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
+_Window = tuple[Literal["light", "dark"], int]
+
 _SECONDS = 15_000  # milliseconds, to Playwright: it polls
+_WIDE: Final[_Window] = ("light", 1280)
+_NARROW: Final[_Window] = ("dark", 390)
 _EMAIL = "ada@acme.example"
 _TENSORS = {f"model.layers.{n}.mlp.down_proj.weight": ("BF16", [64, 32], 4096) for n in range(150)}
 
@@ -58,6 +64,12 @@ def acme(committed_db: None) -> Tenant:
     load_catalog()
     files = {**model_files(fill=2_000_000), "weights/part.safetensors": safetensors_bytes(_TENSORS)}
     upload(tenant, "real", files)
+    with tenant_scope(tenant.pk):
+        StorageAccount.objects.filter(tenant=tenant).update(quota_bytes=12 * 1024**2)
+    actor = actor_in(tenant)
+    services.content_add(actor=actor, tenant_id=tenant.pk, content=b"x" * 100_000)
+    waiting = services.Content(sha256="d" * 64, size=5 * 1024**2)
+    services.uploads_begin(actor=actor, tenant_id=tenant.pk, contents=[waiting])
     for status, name in (
         (ImportStatus.RUNNING, "Llama-3.3-70B-Instruct"),
         (ImportStatus.FAILED, "failed"),
@@ -68,10 +80,12 @@ def acme(committed_db: None) -> Tenant:
     return tenant
 
 
-@pytest.fixture(params=[("light", 1280), ("dark", 390)], ids=["wide", "narrow"])
+@pytest.fixture
 def page(request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A browser window; whatever it complains about fails the test."""
-    scheme, width = request.param
+    """A browser window, wide and light unless a test is parametrized with another; what it complains about fails the
+    test."""
+    window: _Window = getattr(request, "param", _WIDE)
+    scheme, width = window
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
         page = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
@@ -99,6 +113,7 @@ def _model(tenant: Tenant, name: str, status: RevisionStatus, **facts: object) -
     return f"/console/models/{revision.repo.public_id}"
 
 
+@pytest.mark.parametrize("page", [_WIDE, _NARROW], indirect=True, ids=["wide", "narrow"])
 def test_every_screen_is_whole_in_a_window_of_any_width(web: Web, acme: Tenant, page: Page, tmp_path: Path) -> None:
     with tenant_scope(acme.pk):
         real = Revision.objects.get(repo__name="real", status="verified").repo.public_id
@@ -191,5 +206,25 @@ def test_verification_goes_on_by_itself(web: Web, acme: Tenant, page: Page) -> N
     expect(page.get_by_text("Deploy it as an endpoint").first).to_be_visible()
 
 
-def test_a_stranger_with_a_console_cookie_reads_nothing_from_the_hub(web: Web, acme: Tenant) -> None:
-    assert httpx.get(f"{web.url}/acme/real/resolve/main/README.md").status_code == 401
+def test_the_consoles_cookie_reads_nothing_from_the_hub(web: Web, acme: Tenant, page: Page) -> None:
+    _sign_in(page, web)
+    assert page.request.get(f"{web.url}/console/models").status == 200
+    assert page.request.get(f"{web.url}/acme/real/resolve/main/README.md").status == 401
+
+
+@pytest.mark.parametrize("page", [_NARROW], indirect=True, ids=["narrow"])
+def test_it_is_worked_out_again_for_another_context(web: Web, acme: Tenant, page: Page, tmp_path: Path) -> None:
+    fleet.flavor_create(actor=SYSTEM, name="l40s", accelerator="L40S", memory_bytes=48 * 1024**3)
+    fleet.flavor_create(actor=SYSTEM, name="h200-8x", accelerator="H200", accelerators=8, memory_bytes=141 * 1024**3)
+    path = _model(acme, "sized", RevisionStatus.VERIFIED, **sized.FACTS, context={"longest": 40_960})
+    _sign_in(page, web)
+    page.goto(f"{web.url}{path}")
+    panel = page.locator("#sizing")
+    expect(panel.get_by_label("Context length")).to_have_value("8192")
+    panel.get_by_label("Context length").fill("40000")
+    panel.get_by_label("Requests at once").fill("500")
+    panel.get_by_role("button", name="Work it out").click()
+    expect(panel.get_by_text("500 are asked")).to_be_visible()
+    panel.get_by_text("How that is worked out").first.click()
+    page.screenshot(path=tmp_path / "sizing.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import shutil
 import subprocess
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -17,8 +19,11 @@ from huggingface_hub import HfApi
 
 from freehold.common import clock
 from freehold.db.rls import system_scope
+from freehold.hub import exports as hub_exports
 from freehold.registry import selectors
+from freehold.registry.archive import archive_of
 from freehold.registry.storage import object_store
+from freehold.registry.storage.base import ObjectStore
 from freehold.tenancy.models import Tenant
 from tests.factories.models_on_disk import model_files, write_folder
 from tests.integration.hub.live import Customer, Web
@@ -114,6 +119,50 @@ def test_content_that_is_cut_short_in_the_store_never_looks_like_a_whole_downloa
     os.truncate(location, 1000)
     with pytest.raises(httpx.HTTPError):
         httpx.get(link)
+
+
+def test_content_that_is_gone_from_the_store_never_looks_like_a_whole_download(link: str, acme: Customer) -> None:
+    revision = selectors.revision_resolve(tenant_id=acme.tenant_id, repo="tiny")
+    location = object_store().path(
+        acme.tenant_id, selectors.file_get(revision=revision, path="model.safetensors").sha256
+    )
+    assert location is not None
+    location.unlink()
+    with pytest.raises(httpx.HTTPError):
+        httpx.get(link)
+    assert httpx.get(link, headers={"Range": "bytes=0-9"}).status_code == 206
+
+
+def test_whoever_goes_on_after_a_rename_starts_anew(link: str, api: HfApi, repo: str) -> None:
+    """The model's name is in the tar."""
+    before = httpx.head(link).headers["etag"]
+    api.move_repo(repo, "acme/small")
+    rest = httpx.get(link, headers={"Range": "bytes=5-9", "If-Range": before})
+    assert rest.status_code == 200
+    assert rest.headers["etag"] != before
+
+
+def test_nothing_is_read_for_a_client_that_has_gone(
+    acme: Customer, uploaded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revision = selectors.revision_resolve(tenant_id=acme.tenant_id, repo="tiny")
+    archive = archive_of(revision, selectors.files(revision=revision))
+    opened: list[str] = []
+
+    def counted() -> ObjectStore:
+        opened.append("once")
+        return object_store()
+
+    async def send(_: dict[str, Any]) -> None:
+        return None
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    monkeypatch.setattr(hub_exports, "object_store", counted)
+    scope = {"method": "GET", "headers": []}
+    asyncio.run(hub_exports._serve(scope, receive, send, acme.tenant_id, archive))
+    assert len(opened) == 1
 
 
 def test_the_operator_writes_a_folder_and_a_tar(uploaded: Path, tmp_path: Path, link: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from pytest_django.fixtures import Settings
 
 from freehold.common import clock
 from freehold.db.rls import system_scope, tenant_scope
-from freehold.registry import contents, imports, selectors
+from freehold.registry import contents, imports, selectors, services
 from freehold.registry.choices import ImportKind, ImportStatus
 from freehold.registry.models import Blob, ModelImport, Upload
 from freehold.registry.sources.hub import HubSource
+from freehold.registry.sources.s3 import S3Source
 from freehold.registry.storage import base as storage_base
+from freehold.registry.storage import object_store
 from freehold.tenancy.models import Tenant
 from tests.factories.models_on_disk import CONFIG, model_files
 from tests.fakes.foreign_hub import COMMIT, ForeignHub
@@ -165,7 +168,7 @@ def test_a_part_that_takes_ages_gives_way_to_others(
     monkeypatch.setattr(job, "SLICE_SECONDS", 0.0)
     monkeypatch.setattr(job, "GRACE_SECONDS", -1.0)
     _hub(there, model_files(fill=3_500_000), lfs=frozenset({"model.safetensors"}))
-    found = _ask(there, acme)
+    found = _ask(there, acme, include=["model.safetensors"])
     job.import_next()
     waiting = _again(found)
     assert (waiting.status, waiting.attempts) == (ImportStatus.QUEUED, 1)
@@ -192,6 +195,20 @@ def test_a_claim_is_kept_up_while_the_source_takes_its_time(
     monkeypatch.setattr(HubSource, "describe", slow)
     job.import_next()
     assert _outcome(found) == (ImportStatus.SUCCEEDED, "")
+
+
+def test_a_tenant_with_many_imports_lets_others_go_first(there: Origin, acme: Customer, rival: Customer) -> None:
+    """Each of them may hold a worker for minutes, and there are few workers."""
+    for name in ("first", "second"):
+        _ask(there, acme, name=name)
+    others = _ask(there, rival, name="theirs")
+    held = imports.import_claim()
+    assert held is not None
+    assert held.model_import.tenant_id == acme.tenant_id
+    following = imports.import_claim()
+    assert following is not None
+    assert following.model_import.pk == others.pk
+    assert imports.import_claim() is not None  # nobody else waits
 
 
 def _lease_left(found: ModelImport) -> bool:
@@ -239,7 +256,7 @@ def test_content_that_goes_before_the_commit_is_fetched_again(
                 Blob.objects.all().delete()
         return real(**asked)
 
-    monkeypatch.setattr(job.services, "contents_find", collected)
+    monkeypatch.setattr(services, "contents_find", collected)
     job.import_next()
     assert _again(found).status == ImportStatus.QUEUED
     _due_now(found)
@@ -260,8 +277,8 @@ def test_an_upload_that_somebody_else_finishes_in_the_middle_is_no_failure(
         if file.path == "model.safetensors" and offset == PART:
             with tenant_scope(acme.tenant_id):
                 upload = Upload.objects.get(sha256=file.sha256)
-            contents.object_store().multipart_abort(upload.multipart)
-            writer = contents.object_store().writer(acme.tenant_id, sha256=file.sha256, size=file.size)
+            object_store().multipart_abort(upload.multipart)
+            writer = object_store().writer(acme.tenant_id, sha256=file.sha256, size=file.size)
             writer.write(files["model.safetensors"])
             writer.commit()
             contents.upload_finish(
@@ -338,19 +355,23 @@ def test_a_retry_from_s3_goes_on_and_reserves_nothing_twice(
             },
         )
         asked: list[tuple[str, int]] = []
-        s3_source = type(job.source_of(ImportKind.S3, found.source, {}))
-        real = s3_source.open
+        real = S3Source.open
 
         def cancelled_at_last(self: Any, file: Any, *, offset: int = 0) -> Any:
             asked.append((file.path, offset))
-            if (file.path, offset) == ("z.safetensors", 8 * PART) and len(asked) < 9:
+            if (file.path, offset) == ("z.safetensors", 8 * PART) and len(asked) < 10:
+                with tenant_scope(acme.tenant_id):
+                    Upload.objects.update(expires_at=clock.now() + timedelta(minutes=1))
                 imports.import_cancel(actor=acme.actor, tenant_id=acme.tenant_id, import_id=found.pk)
                 raise job._Cancelled
+            if asked.count(("z.safetensors", 8 * PART)) == 2:
+                with tenant_scope(acme.tenant_id):
+                    assert Upload.objects.get().expires_at > clock.now() + timedelta(hours=1)
             return real(self, file, offset=offset)
 
-        monkeypatch.setattr(s3_source, "open", cancelled_at_last)
+        monkeypatch.setattr(S3Source, "open", cancelled_at_last)
         job.import_next()
-        assert _again(found).status == ImportStatus.CANCELLED
+        assert _again(found).status == ImportStatus.CANCELLED, asked
         before = list(asked)
         imports.import_retry(actor=acme.actor, tenant_id=acme.tenant_id, import_id=found.pk)
         job.import_next()

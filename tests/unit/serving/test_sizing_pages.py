@@ -87,3 +87,28 @@ def test_prefix_caching_takes_a_second_page_for_a_state() -> None:
     kept, dropped = cache("qwen3-next-80b-a3b"), cache("qwen3-next-80b-a3b", prefix_caching=False)
     assert kept.blocks_per_request - dropped.blocks_per_request == 3  # groups of states
     assert cache("mamba2-2.7b").blocks_per_request == 1  # without attention there is no prefix caching
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "tokens", "requests"),
+    [
+        ("qwen3", {"tensor_parallel_size": 2}, 2_796_160, 682.66),
+        ("llama-mqa", {"tensor_parallel_size": 2}, 2_048_000, 682.67),
+        ("falcon-h1", {"tensor_parallel_size": 2}, 2_556_489, 624.14),
+        ("gemma3", {"pipeline_parallel_size": 2}, 883_011, 215.58),
+        ("granite-4", {"pipeline_parallel_size": 2}, 2_064_699, 504.08),
+    ],
+)
+def test_splits_equal_what_the_engine_logged_with_two_workers(
+    name: str, split: dict[str, Any], tokens: int, requests: float
+) -> None:
+    case = next(case for case in CASES if case.name == name)
+    settings = Settings(
+        context_length=case.context_length,
+        block_size=128,
+        tokens_in_flight=case.batch * split.get("pipeline_parallel_size", 1),
+        recurrent_bytes=4,
+        **split,
+    )
+    found = cache_of(layers_of(ModelConfig.of(case.config)), settings).capacity(GIB)
+    assert (found.tokens, round(found.concurrency or 0, 2)) == (tokens, requests)

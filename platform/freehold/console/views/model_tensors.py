@@ -14,7 +14,7 @@ from freehold.console.visits import Visit, is_htmx, member_view
 from freehold.registry.tensors import tensor_list
 from freehold.tenancy.permissions import Operation
 
-TENSORS = 100
+TENSORS = 50
 
 
 @member_view(Operation.MODEL_READ)

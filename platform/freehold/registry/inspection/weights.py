@@ -109,7 +109,7 @@ def _tensor(name: str, entry: Any) -> Tensor:
     if not _whole_numbers(shape):
         raise _malformed("shape", f"declares the tensor {shown!r} with a shape that is not a list of whole numbers")
     if len(shape) > DIMENSIONS:
-        raise _malformed("shape", f"declares the tensor {shown!r} with {len(shape)} dimensions; at most {DIMENSIONS} do")
+        raise _malformed("shape", f"declares the tensor {shown!r} with {len(shape)} dimensions, {DIMENSIONS} at most")
     if not _whole_numbers(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise _malformed("offsets", f"declares the tensor {shown!r} with data_offsets that are not a range")
     begin, end = offsets

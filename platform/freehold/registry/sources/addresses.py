@@ -39,7 +39,10 @@ _NEVER: Final = tuple(
             "fe80::/10",  # link-local
             "fec0::/10",  # site-local, deprecated
             "ff00::/8",  # multicast
+            "192.0.0.192/32",  # Oracle's metadata
             "fd00:ec2::254/128",  # AWS's metadata over IPv6
+            "fd20:ce::254/128",  # Google's
+            "fd00:42::42/128",  # Scaleway's
         ),
     )
 )
@@ -51,7 +54,7 @@ _SPECIAL: Final = tuple(
             "100.64.0.0/10",  # carrier-grade NAT
             "127.0.0.0/8",  # loopback
             "172.16.0.0/12",
-            "192.0.0.0/24",  # IETF protocol assignments, Oracle's metadata
+            "192.0.0.0/24",  # IETF protocol assignments
             "192.0.2.0/24",  # documentation
             "192.88.99.0/24",  # 6to4 relays, deprecated
             "192.168.0.0/16",

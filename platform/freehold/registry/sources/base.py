@@ -3,19 +3,21 @@ this module."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, Protocol
 
 from freehold.registry.inspection.paths import path_problem
 from freehold.registry.inspection.pickles import name_problem
-from freehold.registry.sources.errors import SourceBroken
+from freehold.registry.sources.errors import SourceBroken, SourceUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from contextlib import AbstractContextManager
 
 MOST_FILES: Final = 20_000
+LISTING_SECONDS: Final = 300.0
 MOST_BYTES: Final = 2**50  # of a file: no store takes a larger one, and every database holds the number
 
 
@@ -121,6 +123,12 @@ def check_count(count: int, origin: str) -> None:
     """Raises SourceBroken for more files than a repo may hold."""
     if count > MOST_FILES:
         raise SourceBroken(f"{origin} has more than {MOST_FILES:,} files. Import a part of it: name a folder.")
+
+
+def check_listing_time(begun: float, origin: str) -> None:
+    """Raises SourceUnavailable where listing, which began at time.monotonic() `begun`, holds a worker for too long."""
+    if time.monotonic() - begun > LISTING_SECONDS:
+        raise SourceUnavailable(f"{origin} took more than {LISTING_SECONDS:.0f} s to list its files.")
 
 
 def select(listing: Listing, *, include: Iterable[str] = (), exclude: Iterable[str] = ()) -> Listing:

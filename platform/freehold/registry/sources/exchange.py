@@ -39,7 +39,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TRANSIENT = frozenset({408, 425, 429})
 _ERROR_BYTES = 64 * 1024
 _MESSAGE_CHARACTERS = 300
-_DOCUMENT_SECONDS = 300.0
+_DOCUMENT_SECONDS = 120.0
 _PACE_SECONDS = 60.0
 _PACE_BYTES_PER_S = 1024
 _XML_CODE = re.compile(rb"<Code>\s*([A-Za-z0-9.]{1,64})\s*</Code>")
@@ -201,7 +201,7 @@ class Answer:
             yield chunk
 
     def document(self, *, most: int) -> bytes:
-        """The whole body, at most `most` bytes and five minutes. Raises SourceBroken, SourceUnavailable."""
+        """The whole body, at most `most` bytes and two minutes. Raises SourceBroken, SourceUnavailable."""
         deadline = time.monotonic() + _DOCUMENT_SECONDS
         body = bytearray()
         for chunk in self.chunks():

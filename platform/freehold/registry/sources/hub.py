@@ -7,6 +7,7 @@ versions. Bytes come from `resolve`, which often redirects to a CDN of another h
 from __future__ import annotations
 
 import re
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import quote
@@ -14,7 +15,7 @@ from urllib.parse import quote
 import msgspec
 
 from freehold.common.errors import InvalidInput
-from freehold.registry.sources.base import SourceFile, check_count, listing_of
+from freehold.registry.sources.base import SourceFile, check_count, check_listing_time, listing_of
 from freehold.registry.sources.bodies import content, range_headers
 from freehold.registry.sources.errors import SourceBroken, SourceChanged, SourceGone, SourceUnauthorized
 from freehold.registry.sources.exchange import Exchange
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
     from freehold.registry.sources.base import Listing
     from freehold.registry.sources.exchange import Answer
 
-_DOCUMENT_BYTES: Final = 64 * 1024 * 1024
+_DOCUMENT_BYTES: Final = 32 * 1024 * 1024
 _PAGES = 2_000
+_ENTRIES = 200_000  # folders too
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9_][\w.-]{0,95})?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -122,14 +124,18 @@ class HubSource:
     def _tree(self, commit: str) -> Iterator[_Entry]:
         url = f"{self._base}/api/models/{self._repo}/tree/{commit}?recursive=true&expand=false"
         seen: set[str] = set()
-        count = 0
+        count, listed, begun = 0, 0, time.monotonic()
         while url:
+            check_listing_time(begun, self._base)
             if url in seen or len(seen) >= _PAGES:
                 raise SourceBroken(f"The list of files that {self._base} gives of the {self._what} does not end.")
             seen.add(url)
             entries, following = self._document(url, list[_Entry])
             count += sum(entry.type == "file" for entry in entries)
             check_count(count, f"{self._base}/{self._repo}")
+            listed += len(entries)
+            if listed > _ENTRIES:
+                raise SourceBroken(f"The list of files that {self._base} gives of the {self._what} does not end.")
             yield from entries
             url = following
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +19,7 @@ from botocore import UNSIGNED
 from botocore.config import Config
 
 from freehold.common.errors import InvalidInput
-from freehold.registry.sources.base import SourceFile, check_count, listing_of
+from freehold.registry.sources.base import SourceFile, check_count, check_listing_time, listing_of
 from freehold.registry.sources.bodies import content, range_headers
 from freehold.registry.sources.errors import SourceBroken, SourceGone, SourceUnauthorized, SourceUnavailable
 from freehold.registry.sources.exchange import Exchange
@@ -137,8 +138,9 @@ class S3Source:
             yield content(answer, file, offset)
 
     def _objects(self) -> Iterator[S3Object]:
-        following, seen, count = "", set[str](), 0
+        following, seen, count, begun = "", set[str](), 0, time.monotonic()
         while True:
+            check_listing_time(begun, self._origin)
             parameters = {"Prefix": self._prefix, "MaxKeys": _PAGE_KEYS, "EncodingType": "url"}
             if following:
                 parameters["ContinuationToken"] = following

@@ -58,6 +58,8 @@ def configured() -> S3Store:
         raise ConfigurationError(f"The object store's settings (S3_…) cannot be used: {error}") from error
     return S3Store(bucket, prefix=f"{prefix}/" if prefix else "")
 
+_LARGEST_PUT: Final = 5 * 1024**3
+
 
 class S3Store:
     """ObjectStore over a bucket. Every method may raise Unavailable: S3 is away, or refuses us.
@@ -112,8 +114,10 @@ class S3Store:
             self._bucket.delete(key)
         return len(old)
 
-    def upload_url(self, tenant_id: uuid.UUID, *, sha256: str, size: int, seconds: int) -> str:
-        """As ObjectStore. The size is signed: S3 takes no other."""
+    def upload_url(self, tenant_id: uuid.UUID, *, sha256: str, size: int, seconds: int) -> str | None:
+        """As ObjectStore. The size is signed: S3 takes no other. None for more than S3 takes in one PUT."""
+        if size > _LARGEST_PUT:
+            return None
         return self._bucket.presigned(
             "put_object", seconds, Key=self._arrival(tenant_id, sha256, size), ContentLength=size
         )

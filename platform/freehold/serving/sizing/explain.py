@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from freehold.serving.sizing.flavors import Batches, Flavor, Workload
 from freehold.serving.sizing.layers import CacheLayer, Kind, Layers
@@ -124,27 +125,11 @@ def _alike(layers: Layers) -> Counter[CacheLayer]:
 
 
 def _without_place(cache: CacheLayer) -> CacheLayer:
-    return CacheLayer(
-        layer=0,
-        kind=cache.kind,
-        kv_heads=cache.kv_heads,
-        key_size=cache.key_size,
-        value_size=cache.value_size,
-        window=cache.window,
-        token_bytes=cache.token_bytes,
-        state=cache.state,
-    )
+    return replace(cache, layer=0)
 
 
 def _layer_step(cache: CacheLayer, count: int, settings: Settings) -> Step:
-    alone = Settings(
-        context_length=settings.context_length,
-        block_size=settings.block_size,
-        tokens_in_flight=settings.tokens_in_flight,
-        kv_bytes=settings.kv_bytes,
-        dtype_bytes=settings.dtype_bytes,
-        recurrent_bytes=settings.recurrent_bytes,
-    )
+    alone = replace(settings, tensor_parallel_size=1, pipeline_parallel_size=1)
     token, layers, width = layer_token_bytes(cache, alone), several(count, "layer"), settings.kv_bytes
     bytes_each = several(width, "byte")
     if cache.state is not None:

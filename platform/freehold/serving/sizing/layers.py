@@ -12,6 +12,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Final
 
+from freehold.common.errors import Refused
 from freehold.serving.sizing.configuration import ModelConfig, whole_number
 from freehold.serving.sizing.states import State, state_of, stateful_layers
 from freehold.serving.sizing.windows import chunks_of, windows_of
@@ -108,12 +109,13 @@ _FULL: Final = frozenset(
     | {"nemotron", "apertus", "solar", "llama4_text", "gpt_oss", "hunyuan_v1_dense", "gemma3"}
 )  # fmt: skip
 
+_HEADS: Final = ("num_attention_heads", "n_head", "num_heads")
 _INDEX_SCALE_GROUP = 128  # numbers that share a 4-byte scale (vLLM, deepseek_v2.Indexer.quant_block_size)
 
 
 def layers_of(config: ModelConfig) -> Layers:
     """What every layer keeps. Raises Refused naming the count that config.json lacks."""
-    heads = config.optional("num_attention_heads", "n_head", "num_heads") or 0
+    heads = config.optional(*_HEADS) or 0
     if _is_encoder(config):
         return Layers(
             caches=(),
@@ -128,14 +130,19 @@ def layers_of(config: ModelConfig) -> Layers:
     if stateful is not None:
         return _with_states(config, heads, stateful)
     if config.model_type in _LATENT and config.optional("kv_lora_rank"):
-        return _latent(config, heads)
-    return _attention_only(config, heads)
+        return _latent(config, config.count(*_HEADS))
+    return _attention_only(config, config.count(*_HEADS))
 
 
 def head_size_of(config: ModelConfig, heads: int) -> int:
     """Numbers a head: as stated, or hidden size / heads (vLLM, get_head_size)."""
     stated = config.optional("head_dim", "hidden_size_per_head", "attention_head_dim")
-    return stated or config.count("hidden_size", "n_embd", "d_model") // max(1, heads)
+    size = stated or config.count("hidden_size", "n_embd", "d_model") // max(1, heads)
+    if not size:
+        raise Refused(
+            f"config.json of {config.architecture} has more attention heads ({heads:,}) than numbers in a layer."
+        )
+    return size
 
 
 def kv_heads_of(config: ModelConfig, heads: int) -> int:
@@ -225,6 +232,7 @@ def _latent(config: ModelConfig, heads: int) -> Layers:
 
 def _with_states(config: ModelConfig, heads: int, stateful: frozenset[int]) -> Layers:
     state, attending = state_of(config), _attending(config, stateful)
+    heads = config.count(*_HEADS) if attending else heads
     latent = config.model_type == "kimi_linear"
     kv_heads, size = kv_heads_of(config, heads), head_size_of(config, heads) if heads else 0
     caches = []

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -271,15 +271,7 @@ def _notes(subject: _Subject, flavor: Flavor, split: Split, batches: Batches, ca
 
 def _alone(settings: Settings) -> Settings:
     """The same engine on one accelerator: for figures of the whole model."""
-    return Settings(
-        context_length=settings.context_length,
-        block_size=settings.block_size,
-        tokens_in_flight=settings.tokens_in_flight,
-        kv_bytes=settings.kv_bytes,
-        dtype_bytes=settings.dtype_bytes,
-        recurrent_bytes=settings.recurrent_bytes,
-        prefix_caching=settings.prefix_caching,
-    )
+    return replace(settings, tensor_parallel_size=1, pipeline_parallel_size=1)
 
 
 def _rank(fit: Fit) -> tuple[bool, int, int, int, str]:

@@ -167,6 +167,25 @@ def test_a_tree_that_goes_on_at_another_address_is_refused(source: HubSource, hu
     assert hub.cdn.seen == []
 
 
+def test_a_tree_that_takes_ages_ends(source: HubSource, hub: ForeignHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that lists does nothing else meanwhile."""
+    monkeypatch.setattr(base, "LISTING_SECONDS", -1.0)
+    with pytest.raises(SourceUnavailable, match="to list its files"):
+        source.describe()
+
+
+def test_a_tree_of_folders_alone_ends(source: HubSource, hub: ForeignHub) -> None:
+    def more(seen: Seen) -> Reply:
+        number = len(hub.at.seen)
+        folders = b"[" + b",".join([b'{"type":"directory","path":"a"}'] * 50_000) + b"]"
+        return Reply(200, folders, {"Link": f'<?cursor={number}>; rel="next"'})
+
+    hub.at.answers(f"/api/models/acme/tiny/tree/{COMMIT}", more)
+    with pytest.raises(SourceBroken, match="does not end"):
+        source.describe()
+    assert len(hub.at.seen) < 10
+
+
 def test_a_tree_that_goes_round_ends(source: HubSource, hub: ForeignHub) -> None:
     link = {"Link": '<?cursor=1>; rel="next"'}
     hub.at.answers(f"/api/models/acme/tiny/tree/{COMMIT}", Reply(200, b"[]", link))
