@@ -110,6 +110,8 @@ def _planned(
     before = _tree(base)
     tree = trees.apply(before, operations, _sources(model, operations))
     if tree == before and base.status != RevisionStatus.REFUSED:  # one that is refused is mended by the same again
+        with accounts.locked(model.tenant_id):
+            accounts.settle(tenant_id=model.tenant_id, sha256s={entry.sha256 for entry in tree.values()})
         return base, None
     _check_content(model.tenant_id, tree)
     return base, tree
@@ -221,6 +223,7 @@ def _register(*, actor: Actor, model: ModelRepo, ref: str, draft: _Draft) -> Rev
             ],
             batch_size=1000,
         )
+        accounts.settle(tenant_id=tenant_id, sha256s=blobs)
         tensors.keep(tenant_id, {draft.tree[path].sha256: found for path, found in draft.headers.items()})
         branch.revision = revision
         branch.save(update_fields=["revision"])

@@ -126,6 +126,10 @@ def upload_begin_unnamed(*, actor: Actor, tenant_id: uuid.UUID, size: int) -> Up
     """An upload in parts of content whose hash is only known at its end. Raises as uploads_begin."""
     require(actor, Operation.MODEL_WRITE, tenant_id=tenant_id)
     with accounts.locked(tenant_id) as account:
+        # It may turn out to be what is being removed. Once it is there, nothing of its size is (garbage.py).
+        same = [rows.filter(tenant_id=tenant_id, size=size) for rows in (Blob.objects.all(), Upload.objects.all())]
+        if any(rows.exclude(doomed_at=None).exists() for rows in same):
+            raise Unavailable("Some content of this size is just being removed. Upload it again in a minute.")
         accounts.check_room(account, size)
         upload = Upload.objects.create(
             tenant_id=tenant_id, size=size, created_by=actor.id, expires_at=clock.now() + keep_for()
@@ -175,12 +179,14 @@ def upload_finish(*, actor: Actor, tenant_id: uuid.UUID, upload_id: uuid.UUID, s
     """
     require(actor, Operation.MODEL_WRITE, tenant_id=tenant_id)
     moment = clock.now()
-    with accounts.locked(tenant_id):
+    with accounts.locked(tenant_id) as account:
         upload = Upload.objects.filter(pk=upload_id, doomed_at=None).first()
         blob = Blob.objects.filter(tenant_id=tenant_id, sha256=sha256, doomed_at=None).first()
         if upload is None and blob is None:
             raise NotFound("This upload has expired. Start it again.")
         if blob is None and upload is not None:
+            if upload.expires_at <= moment:
+                accounts.check_room(account, upload.size)  # its room was free again meanwhile
             blob = Blob.objects.create(
                 tenant_id=tenant_id,
                 sha256=sha256,
@@ -253,9 +259,17 @@ def content_add(*, actor: Actor, tenant_id: uuid.UUID, content: bytes) -> Entry:
 
 
 def _register(tenant_id: uuid.UUID, uploads: Sequence[Upload]) -> None:
-    """Small files are not worth an audit event each: the commit that names them has one."""
+    """Small files are not worth an audit event each: the commit that names them has one. Raises Unavailable where one
+    was cancelled, or has expired, while it was written: its bytes may be gone."""
     moment = clock.now()
-    with accounts.locked(tenant_id):
+    with accounts.locked(tenant_id) as account:
+        keys = [upload.pk for upload in uploads]
+        alive = {upload.pk: upload for upload in Upload.objects.filter(pk__in=keys, doomed_at=None)}
+        others = {upload.sha256 for upload in uploads if upload.pk not in alive}
+        there = Blob.objects.filter(tenant_id=tenant_id, sha256__in=others, doomed_at=None)
+        if there.count() < len(others):
+            raise Unavailable("What was uploaded has been removed meanwhile. Commit again.")
+        accounts.check_room(account, sum(each.size for each in alive.values() if each.expires_at <= moment))
         Blob.objects.bulk_create(
             [
                 Blob(
@@ -265,11 +279,11 @@ def _register(tenant_id: uuid.UUID, uploads: Sequence[Upload]) -> None:
                     verified_at=moment,
                     keep_until=moment + keep_for(),
                 )
-                for upload in uploads
+                for upload in alive.values()
             ],
             ignore_conflicts=True,
         )
-        Upload.objects.filter(pk__in=[upload.pk for upload in uploads]).delete()
+        Upload.objects.filter(pk__in=list(alive)).delete()
 
 
 def _keep(blobs: Iterable[Blob]) -> None:

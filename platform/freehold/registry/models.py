@@ -52,7 +52,7 @@ class StorageAccount(TenantOwned):
     (registry.accounts).
 
     Attributes:
-        quota_bytes: None for the installation's default (STORAGE_QUOTA_BYTES).
+        quota_bytes: None for the installation's default (STORAGE_QUOTA_BYTES), -1 for no limit (accounts.NO_LIMIT).
     """
 
     ID_PREFIX = "sto"
@@ -74,7 +74,8 @@ class Blob(TenantOwned):
         verified_at: when its bytes were hashed by us; None while nobody has (they came by a presigned URL).
         verify_claimed_until: somebody hashes it until then.
         keep_until: not collected before then, though no revision refers to it: a commit may be about to.
-        doomed_at: it is being removed from the store; whoever wants to upload it again waits for that.
+        doomed_at: it is being removed from the store since then; whoever wants to upload it again waits for that. Also
+            the lease of who removes it (registry.garbage).
     """
 
     ID_PREFIX = "blb"

@@ -161,7 +161,7 @@ def test_the_list_shows_how_far_each_import_is(acme: Tenant, developer: Person) 
         ModelImport.objects.update(status=ImportStatus.FAILED.value)
     over = developer.get(f"/console/imports/rows?seen={seen}", htmx=True).text
     assert "failed" in over
-    assert "hx-trigger" not in over
+    assert 'hx-trigger="every 10s"' in over
 
 
 def test_the_list_comes_in_pages(acme: Tenant, developer: Person, monkeypatch: pytest.MonkeyPatch) -> None:

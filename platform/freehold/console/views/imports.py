@@ -1,4 +1,5 @@
-"""The list of imports: its table body is asked for again every two seconds while one of them is under way."""
+"""The list of imports: its table body is asked for again every two seconds while one of them is under way, else now and
+then, as others may begin one."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from freehold.registry.models import ModelImport
 from freehold.tenancy.permissions import Operation
 
 IMPORTS = 25
-EVERY_SECONDS = 2
+EVERY_SECONDS, IDLE_SECONDS = 2, 10
 UNDER_WAY = frozenset({ImportStatus.QUEUED.value, ImportStatus.RUNNING.value})
 
 
@@ -76,5 +77,5 @@ def _rows(request: HttpRequest, visit: Visit, shown: _Page) -> Live:
         element="tbody",
         name="import-rows",
         url=reverse("console:import-rows") + (f"?after={after.hex}" if after else ""),
-        seconds=EVERY_SECONDS if any(line.item.status in UNDER_WAY for line in shown.lines) else 0,
+        seconds=EVERY_SECONDS if any(line.item.status in UNDER_WAY for line in shown.lines) else IDLE_SECONDS,
     )

@@ -77,7 +77,10 @@ class LocalStore:
             return
         with os.scandir(folder) as entries:
             for entry in entries:
-                found = entry.stat(follow_symlinks=False)
+                try:
+                    found = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:  # removed meanwhile
+                    continue
                 moment = datetime.fromtimestamp(found.st_mtime, tz=UTC)
                 yield Stored(sha256=entry.name, size=found.st_size, modified_at=moment)
 
@@ -85,7 +88,11 @@ class LocalStore:
         """As ObjectStore."""
         removed = 0
         for partial in (self._root / _PARTIAL).glob("*"):
-            if datetime.fromtimestamp(partial.stat().st_mtime, tz=UTC) < before:
+            try:
+                modified_at = datetime.fromtimestamp(partial.stat().st_mtime, tz=UTC)
+            except FileNotFoundError:  # it has become content, or its writer gave up
+                continue
+            if modified_at < before:
                 partial.unlink(missing_ok=True)
                 removed += 1
         return removed
