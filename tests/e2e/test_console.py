@@ -108,7 +108,16 @@ def test_a_narrow_screen_needs_no_sideways_scrolling(onebox: Onebox, page: Page)
     _sign_in(page, onebox)
     links = page.locator("#endpoint-rows a")
     addresses = [links.nth(index).get_attribute("href") for index in range(links.count())]
-    for path in [*addresses, "/console/endpoints", "/console/models", "/console/usage", "/console/keys"]:
+    for path in [
+        *addresses,
+        "/console/endpoints",
+        "/console/models",
+        "/console/usage",
+        "/console/keys",
+        "/console/imports",
+        "/console/catalog",
+        "/console/storage",
+    ]:
         page.goto(f"{onebox.facts['console_url']}{path}")
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), path
 

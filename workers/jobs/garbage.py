@@ -12,6 +12,7 @@ from freehold.common.errors import Unavailable
 from freehold.common.logging import get_logger
 from freehold.registry import garbage
 from freehold.registry.contents import keep_for
+from freehold.registry.imports import credentials_forget
 from freehold.registry.storage import object_store
 
 log = get_logger(__name__)
@@ -31,8 +32,10 @@ def collect(tenant_id: uuid.UUID | None = None) -> bool:
 
 
 def sweep() -> None:
-    """What no row speaks of: remains of processes that died. Tenants' turns come in another order each time."""
+    """What nobody needs any more: secrets of imports that ended long ago, what no row speaks of. Tenants' turns come in
+    another order each time."""
     until = time.monotonic() + TURN_SECONDS
+    credentials_forget()
     try:
         swept = object_store().sweep(before=clock.now() - max(_PARTIAL, keep_for()))
         log.info("store_swept", leftovers=swept)

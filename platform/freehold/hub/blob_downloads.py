@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from urllib.parse import quote
 
 from freehold.common.errors import NotFound
-from freehold.hub.links import BlobLink, download_verify
 from freehold.hub.messages import Gone, Headers, Receive, Scope, Send, header, on_disk, start
 from freehold.hub.ranges import NotSatisfiable, parse_range
+from freehold.registry.content_links import BlobLink, download_verify
 from freehold.registry.storage import object_store
 
 if TYPE_CHECKING:

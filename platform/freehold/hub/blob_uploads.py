@@ -11,13 +11,14 @@ import asyncio
 import json
 import time
 import uuid
+from mmap import mmap
 from typing import TYPE_CHECKING, Any, Final
 
 from freehold.common.errors import InvalidInput, NotFound, Unavailable
 from freehold.db.connections import release
-from freehold.hub.links import UploadLink, upload_verify
 from freehold.hub.messages import Receive, Scope, Send, answer, header, incoming, on_disk
 from freehold.registry import services
+from freehold.registry.content_links import UploadLink, upload_verify
 from freehold.registry.storage import object_store
 from freehold.registry.storage.base import MOST_PARTS, Part
 from freehold.tenancy.actors import system
@@ -131,7 +132,7 @@ async def _answer_early(link: UploadLink, etag: str, receive: Receive, send: Sen
 
 async def _receive_into(writer: Writer, receive: Receive) -> str:
     """Writes the body and commits it; returns its etag. A thread writes one buffer while the other fills."""
-    filling, idle = memoryview(bytearray(_BUFFER)), memoryview(bytearray(_BUFFER))
+    filling, idle = memoryview(mmap(-1, _BUFFER)), memoryview(mmap(-1, _BUFFER))  # at a page: see LocalPartWriter
     filled = 0
     writing: asyncio.Task[None] | None = None
     try:

@@ -12,8 +12,8 @@ from freehold.common.errors import FreeholdError, Unavailable
 from freehold.common.logging import get_logger
 from freehold.hub.blob_downloads import download
 from freehold.hub.blob_uploads import complete, upload
-from freehold.hub.links import BLOBS_PREFIX as BLOBS_PREFIX
 from freehold.hub.messages import Gone, Receive, Scope, Send, answer
+from freehold.registry.content_links import BLOBS_PREFIX as BLOBS_PREFIX
 
 log = get_logger(__name__)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from django.http import HttpResponse
 
 from freehold.hub.identity import file_of, revision_of
-from freehold.hub.links import SECONDS, BlobLink, Direction, download_sign
+from freehold.registry.content_links import SECONDS, BlobLink, Direction, download_sign
 from freehold.registry.storage import object_store
 
 if TYPE_CHECKING:

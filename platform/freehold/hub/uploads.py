@@ -13,10 +13,10 @@ from django.http import HttpResponse, JsonResponse
 from freehold.common.errors import InvalidInput, NotFound
 from freehold.hub.errors import HubError
 from freehold.hub.identity import actor_of, model_of, revision_of
-from freehold.hub.links import SECONDS, Direction, UploadLink, upload_sign
 from freehold.hub.requests import HubRequest, list_of, text_of
 from freehold.registry import selectors, services
 from freehold.registry.choices import RevisionStatus
+from freehold.registry.content_links import SECONDS, Direction, UploadLink, upload_sign
 from freehold.registry.inspection.paths import path_problem
 from freehold.registry.inspection.pickles import name_problem
 from freehold.registry.storage import object_store

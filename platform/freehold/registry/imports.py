@@ -174,7 +174,7 @@ def import_retry(
     require(actor, Operation.MODEL_WRITE, tenant_id=tenant_id)
     with tenant_scope(tenant_id):
         found = _locked(import_id)
-        if ImportStatus.QUEUED not in IMPORT_TRANSITIONS[ImportStatus(found.status)]:
+        if found.status not in {ImportStatus.FAILED, ImportStatus.CANCELLED}:  # a running one queues itself
             raise Conflict(f"This import is {found.status}: there is nothing to retry.")
         if credentials is not None:
             _check_fields(ImportKind(found.kind), found.source, credentials)
@@ -186,6 +186,14 @@ def import_retry(
         audit_record(actor=actor, tenant_id=tenant_id, action="import.retry", object_id=found.public_id)
         transaction.on_commit(partial(hints.send, hints.IMPORT, queue=hints.TRANSFERS))
     return import_get(tenant_id=tenant_id, import_id=import_id)
+
+
+def credentials_forget() -> int:
+    """Deletes the secrets of imports that nobody has retried for as long as what they brought is kept. Run by workers;
+    returns how many there were."""
+    with system_scope("workers forget the secrets of every tenant's imports"):
+        ended = ModelImport.objects.filter(finished_at__lt=clock.now() - keep_for()).exclude(credentials="")
+        return ended.update(credentials="")
 
 
 def import_list(*, tenant_id: uuid.UUID) -> QuerySet[ModelImport]:

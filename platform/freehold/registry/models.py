@@ -144,12 +144,15 @@ class WeightHeader(TenantOwned):
 
     Attributes:
         tensors: [[name, dtype, shape, begin, end], …] as zlib-compressed JSON (registry.tensors).
+        count: how many tensors; `bytes`: what they take together.
     """
 
     ID_PREFIX = "whd"
 
     sha256 = models.CharField(max_length=64)
     tensors = models.BinaryField()
+    count = models.PositiveIntegerField()
+    bytes = models.BigIntegerField()
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["tenant", "sha256"], name="weight_header_content")]
@@ -255,7 +258,7 @@ class ModelImport(TenantOwned):
         credentials: JSON, encrypted: {token} or {access_key_id, secret_access_key, session_token}. Emptied at the end.
         include, exclude: patterns of paths (fnmatch), as Hub clients have them.
         remove_remote_code: whether what would run Python from the repo is taken out on the way (sources.remote_code).
-        pinned: what the source's revision meant when the import began: a commit; empty for S3.
+        pinned: what the source's revision meant when the import began: a commit; of S3, a hash over what it listed.
         message: for people: why it failed or waits.
         attempts: tries in a row that brought nothing.
         lock_token, lock_expires_at: who works on it; its progress is written only under that token.

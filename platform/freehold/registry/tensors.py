@@ -40,6 +40,8 @@ def keep(tenant_id: uuid.UUID, headers: Mapping[str, Sequence[Row]]) -> None:
                 tenant_id=tenant_id,
                 sha256=sha256,
                 tensors=zlib.compress(json.dumps(rows, separators=(",", ":")).encode(), level=6),
+                count=len(rows),
+                bytes=sum(end - begin for _, _, _, begin, end in rows),
             )
             for sha256, rows in headers.items()
             if sha256 not in known
@@ -49,18 +51,53 @@ def keep(tenant_id: uuid.UUID, headers: Mapping[str, Sequence[Row]]) -> None:
     )
 
 
-def tensor_list(*, revision: Revision) -> list[TensorFact]:
-    """Every tensor of a revision, by file and offset. Empty for revisions without safetensors."""
+@dataclass(frozen=True, kw_only=True)
+class TensorPage:
+    """A run of a revision's tensors. `total` and `total_bytes` are of all that match, shown or not; `known` are all."""
+
+    tensors: list[TensorFact]
+    total: int
+    total_bytes: int
+    known: int
+
+
+def tensor_page(
+    *, revision: Revision, contains: str = "", file: str = "", offset: int = 0, limit: int = 200
+) -> TensorPage:
+    """Tensors whose name holds `contains` (whatever its case), of one weight file or of all, by file and offset.
+
+    One file's tensors are in memory at a time, and of files that lie outside of the page only their count is read,
+    unless names are searched.
+    """
+    shown: list[TensorFact] = []
+    total = total_bytes = 0
+    wanted = contains.lower()
     with tenant_scope(revision.tenant_id):
-        files = dict(
-            ModelFile.objects.filter(revision_id=revision.pk, path__endswith=".safetensors").values_list(
-                "path", "sha256"
-            )
-        )
-        headers = dict(WeightHeader.objects.filter(sha256__in=set(files.values())).values_list("sha256", "tensors"))
-    return [
-        TensorFact(file=path, name=name, dtype=dtype, shape=tuple(shape), bytes=end - begin)
-        for path, sha256 in sorted(files.items())
-        if sha256 in headers
-        for name, dtype, shape, begin, end in json.loads(zlib.decompress(headers[sha256]))
-    ]
+        weights = ModelFile.objects.filter(revision_id=revision.pk, path__endswith=".safetensors")
+        if file:
+            weights = weights.filter(path=file)
+        files = list(weights.order_by("path").values_list("path", "sha256"))
+        known = WeightHeader.objects.filter(sha256__in={sha256 for _, sha256 in files})
+        sums = {sha256: (count, size) for sha256, count, size in known.values_list("sha256", "count", "bytes")}
+        for path, sha256 in files:
+            if sha256 not in sums:
+                continue
+            count, size = sums[sha256]
+            if not wanted and (total + count <= offset or total >= offset + limit):
+                total, total_bytes = total + count, total_bytes + size
+                continue
+            for name, dtype, shape, begin, end in _rows(sha256):
+                if wanted not in name.lower():
+                    continue
+                if offset <= total < offset + limit:
+                    shown.append(TensorFact(file=path, name=name, dtype=dtype, shape=tuple(shape), bytes=end - begin))
+                total, total_bytes = total + 1, total_bytes + end - begin
+    known_count = sum(sums[sha256][0] for _, sha256 in files if sha256 in sums)
+    return TensorPage(tensors=shown, total=total, total_bytes=total_bytes, known=known_count)
+
+
+def _rows(sha256: str) -> list[Row]:
+    rows: list[Row] = json.loads(
+        zlib.decompress(WeightHeader.objects.values_list("tensors", flat=True).get(sha256=sha256))
+    )
+    return rows

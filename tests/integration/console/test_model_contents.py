@@ -10,9 +10,9 @@ import pytest
 
 from freehold.common.errors import NotFound
 from freehold.console.views import model_files, model_revisions, model_tensors
-from freehold.hub.links import download_verify
 from freehold.registry import selectors, services
 from freehold.registry.choices import RefKind
+from freehold.registry.content_links import download_verify
 from freehold.registry.export_links import export_verify
 from freehold.registry.models import Revision
 from freehold.serving.models import Endpoint

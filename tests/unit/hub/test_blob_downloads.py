@@ -13,7 +13,7 @@ import pytest
 from django.conf import settings
 
 from freehold.hub.blobs import blobs
-from freehold.hub.links import BlobLink, download_sign
+from freehold.registry.content_links import BlobLink, download_sign
 from freehold.registry.storage import object_store
 from freehold.registry.storage.local import LocalStore
 

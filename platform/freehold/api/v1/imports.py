@@ -80,7 +80,9 @@ class ImportOut(serializers.Serializer[Any]):
     branch = serializers.CharField(source="ref")
     kind = serializers.CharField()
     source = serializers.DictField()  # type: ignore[assignment] # DRF takes declared fields off the class
-    pinned = serializers.CharField(help_text="the commit that the source's revision meant; empty for S3")
+    pinned = serializers.CharField(
+        help_text="the commit that the source's revision meant; of S3, a hash over paths, sizes and ETags"
+    )
     status = serializers.CharField(help_text="queued, running, succeeded, failed, cancelled")
     message = serializers.CharField(help_text="why it failed, or what it waits for")
     progress = serializers.SerializerMethodField()

@@ -23,7 +23,7 @@ from freehold.api.views import ApiView
 from freehold.registry import selectors
 from freehold.registry.export_links import export_sign
 from freehold.registry.models import Revision
-from freehold.registry.tensors import tensor_list
+from freehold.registry.tensors import tensor_page
 from freehold.tenancy.permissions import Operation
 
 
@@ -61,17 +61,19 @@ class TensorsView(ApiView):
         """By file and offset. A revision never changes, so pages stay whole by themselves."""
         query = validated(TensorQuery, request.query_params)
         revision = _revision(self, request, model_id, query["revision"])
-        found = [
-            tensor
-            for tensor in tensor_list(revision=revision)
-            if query["q"] in tensor.name and query["file"] in {"", tensor.file}
-        ]
+        page = tensor_page(
+            revision=revision,
+            contains=query["q"],
+            file=query["file"],
+            offset=query["offset"],
+            limit=query["limit"],
+        )
         end = query["offset"] + query["limit"]
         body = {
-            "data": found[query["offset"] : end],
-            "total": len(found),
-            "total_bytes": sum(tensor.bytes for tensor in found),
-            "next_offset": end if end < len(found) else None,
+            "data": page.tensors,
+            "total": page.total,
+            "total_bytes": page.total_bytes,
+            "next_offset": end if end < page.total else None,
         }
         return Response(TensorsOut(body).data)
 

@@ -8,10 +8,10 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 
-from freehold.console.listing import part_of
+from freehold.console.listing import Part, offset_of
 from freehold.console.views.model import model_tab, shown_of
 from freehold.console.visits import Visit, is_htmx, member_view
-from freehold.registry.tensors import tensor_list
+from freehold.registry.tensors import TensorPage, tensor_page
 from freehold.tenancy.permissions import Operation
 
 TENSORS = 50
@@ -22,12 +22,15 @@ def model_tensors(request: HttpRequest, visit: Visit, model_id: str) -> HttpResp
     """By file and offset; `?q=` is a part of the name. For htmx the table alone."""
     shown = shown_of(request, visit, model_id)
     query = request.GET.get("q", "").strip()[:200]
-    tensors = [] if shown.revision is None else tensor_list(revision=shown.revision)
-    found = [tensor for tensor in tensors if query.lower() in tensor.name.lower()]
+    offset = offset_of(request)
+    if shown.revision is None:
+        found = TensorPage(tensors=[], total=0, total_bytes=0, known=0)
+    else:
+        found = tensor_page(revision=shown.revision, contains=query, offset=offset, limit=TENSORS)
     context = {
-        "part": part_of(request, found, most=TENSORS),
-        "bytes": sum(tensor.bytes for tensor in found),
-        "tensors": len(tensors),
+        "part": Part(items=found.tensors, offset=offset, total=found.total, most=TENSORS),
+        "bytes": found.total_bytes,
+        "tensors": found.known,
         "query": query,
         "more": urlencode({name: value for name, value in (("revision", shown.pin), ("q", query)) if value}),
     }

@@ -45,6 +45,7 @@ _DIMENSIONS: Final = (
 _GENERATES: Final = re.compile(r".*For(CausalLM|ConditionalGeneration)|.*LMHeadModel")
 _CLASSIFIES: Final = re.compile(r".*For(Sequence|Token)Classification|.*RewardModel")
 _MISTRAL_TOKENIZER: Final = re.compile(r"tekken\.json|tokenizer\.model\.v.*")
+_MOST_TAGS: Final = 200
 _MOST_LANGUAGES: Final = 200
 _MOST_NAMES: Final = 50
 
@@ -81,6 +82,8 @@ def describe(tree: Tree) -> dict[str, Any]:
         "base_model": text_of(mapping(tree.documents.get(ADAPTER_CONFIG)).get("base_model_name_or_path"))
         or cards.text(card, "base_model"),
         "pipeline_tag": cards.text(card, "pipeline_tag"),
+        "library_name": cards.text(card, "library_name"),
+        "card_tags": cards.texts(card, "tags")[:_MOST_TAGS],
         "languages": cards.texts(card, "language")[:_MOST_LANGUAGES],
         "parameters": count.total,
         "parameters_active": count.active,

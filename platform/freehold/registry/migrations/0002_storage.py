@@ -44,6 +44,8 @@ class Migration(migrations.Migration):
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('sha256', models.CharField(max_length=64)),
                 ('tensors', models.BinaryField()),
+                ('count', models.PositiveIntegerField()),
+                ('bytes', models.BigIntegerField()),
             ],
         ),
         migrations.AddField(

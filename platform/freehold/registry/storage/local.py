@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -31,6 +33,7 @@ _PARTIAL: Final = ".partial"
 _MULTIPART: Final = ".multipart"
 _CONTENT: Final = "content"
 _CHUNK: Final = 1024 * 1024
+_PAGE: Final = 4096
 # A client waits for the end of its transfer, and proxies on its way wait a minute. What cannot be hashed in time is
 # left to a worker.
 _HASH_SECONDS: Final = 20.0
@@ -228,13 +231,18 @@ class LocalWriter:
 
 class LocalPartWriter:
     """Writes one part at its place, alone: two that wrote different bytes there would make the hash a lie. Not synced
-    to disk: should the machine lose power, the hash of the whole tells, which is then read again at the end."""
+    to disk: should the machine lose power, the hash of the whole tells, which is then read again at the end.
+
+    Past the page cache where file system and buffers allow it (open(2), O_DIRECT): weights of hundreds of gigabytes
+    would push everything else out of memory, and filling pages costs more than the disk does. Buffers that begin at a
+    page, such as an mmap, allow it.
+    """
 
     def __init__(self, *, folder: Path, multipart: Multipart, number: int, prefixes: Prefixes) -> None:
         self._folder, self._multipart, self._number, self._prefixes = folder, multipart, number, prefixes
         self._start = self._position = (number - 1) * multipart.part_bytes
         self._end = self._start + multipart.length(number)
-        self._lock = self._descriptor = -1
+        self._lock = self._descriptor = self._direct = -1
         try:
             self._open()
         except FileNotFoundError:
@@ -254,6 +262,8 @@ class LocalPartWriter:
         self._lock = os.open(self._folder / f"{self._number}.lock", os.O_WRONLY | os.O_CREAT, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._descriptor = os.open(self._folder / _CONTENT, os.O_WRONLY)
+        with contextlib.suppress(OSError):  # not every file system has it
+            self._direct = os.open(self._folder / _CONTENT, os.O_WRONLY | os.O_DIRECT)
 
     def write(self, chunk: bytes | bytearray | memoryview) -> None:
         """As Writer."""
@@ -263,9 +273,20 @@ class LocalPartWriter:
         if self._digest is not None:
             self._digest.update(view)
         while view:
-            written = os.pwrite(self._descriptor, view, self._position)
+            written = self._write(view)
             self._position += written
             view = view[written:]
+
+    def _write(self, view: memoryview) -> int:
+        if self._direct >= 0 and not self._position % _PAGE and len(view) >= _PAGE:
+            try:
+                return os.pwrite(self._direct, view[: len(view) // _PAGE * _PAGE], self._position)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                os.close(self._direct)  # the buffer does not begin at a page: neither will the next
+                self._direct = -1
+        return os.pwrite(self._descriptor, view, self._position)
 
     def commit(self) -> str:
         """As Writer."""
@@ -282,10 +303,10 @@ class LocalPartWriter:
 
     def abort(self) -> None:
         """As Writer. What was written stays where it is, and counts for nothing."""
-        for descriptor in (self._descriptor, self._lock):
+        for descriptor in (self._descriptor, self._direct, self._lock):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._descriptor = self._lock = -1
+        self._descriptor = self._direct = self._lock = -1
 
 
 def _etag(number: int) -> str:

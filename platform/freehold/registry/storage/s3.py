@@ -58,6 +58,7 @@ def configured() -> S3Store:
         raise ConfigurationError(f"The object store's settings (S3_…) cannot be used: {error}") from error
     return S3Store(bucket, prefix=f"{prefix}/" if prefix else "")
 
+
 _LARGEST_PUT: Final = 5 * 1024**3
 
 

@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 from freehold.common.errors import PermissionDenied
-from freehold.hub.links import (
+from freehold.registry.content_links import (
     SECONDS,
     BlobLink,
     Direction,
