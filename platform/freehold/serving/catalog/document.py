@@ -51,10 +51,16 @@ class Problem:
 class CatalogInvalid(InvalidInput):
     """The file cannot be loaded; `problems` has everything that is wrong with it, in the file's order."""
 
-    def __init__(self, problems: tuple[Problem, ...]) -> None:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__("\n".join([f"The catalog has {count}:", *map(str, problems)]), field="catalog")
+    def __init__(self, message: str, *, field: str | None = None, problems: tuple[Problem, ...] = ()) -> None:
+        super().__init__(message, field=field)
         self.problems = problems
+
+    @classmethod
+    def of(cls, problems: tuple[Problem, ...]) -> CatalogInvalid:
+        """With all of them in its words."""
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        words = "\n".join([f"The catalog has {count}:", *map(str, problems)])
+        return cls(words, field="catalog", problems=problems)
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ def load(source: Path | str) -> Catalog:
     # What follows looks at fields of the right type only, so it adds to the schema's findings and repeats none.
     problems += _beyond_schema(document)
     if problems:
-        raise CatalogInvalid(tuple(problems))
+        raise CatalogInvalid.of(tuple(problems))
     return Catalog(
         entries=tuple(
             Entry(model["id"], model["title"], model["family"], Kind(model["kind"]), model)
@@ -163,7 +169,7 @@ def _parsed(content: bytes) -> Any:
 
 
 def _whole(message: str) -> CatalogInvalid:
-    return CatalogInvalid((Problem("", "$", message),))
+    return CatalogInvalid.of((Problem("", "$", message),))
 
 
 def _against_schema(document: Any) -> Iterator[Problem]:
