@@ -20,7 +20,7 @@ from freehold.common import clock
 from freehold.common.errors import Conflict, InvalidInput, NotFound
 from freehold.db.rls import system_scope, tenant_scope
 from freehold.registry import names, selectors
-from freehold.registry.choices import IMPORT_TRANSITIONS, ImportFileStatus, ImportKind, ImportStatus
+from freehold.registry.choices import IMPORT_TRANSITIONS, ImportFileStatus, ImportKind, ImportStatus, RefKind
 from freehold.registry.contents import keep_for
 from freehold.registry.models import ImportFile, ModelImport, ModelRepo, Upload
 from freehold.registry.services import model_create
@@ -114,15 +114,9 @@ def import_create(
     _check_patterns(include, field="include")
     _check_patterns(exclude, field="exclude")
     source_of(kind, source, credentials or {}).close()
-    repo = _repo(actor, tenant_id, name)
-    _check_branch(repo, ref)
+    repo = _repo(actor, tenant_id, name, ref)
     with tenant_scope(tenant_id):
-        ModelRepo.objects.select_for_update().get(pk=repo.pk)
-        live = ModelImport.objects.filter(status__in=[ImportStatus.QUEUED.value, ImportStatus.RUNNING.value])
-        if live.filter(repo=repo, ref=ref).exists():
-            raise Conflict(f"An import to the branch {ref!r} of {name!r} is under way. Wait for it, or cancel it.")
-        if live.count() >= AT_ONCE_OF_A_TENANT:
-            raise Conflict(f"Your tenant has {AT_ONCE_OF_A_TENANT} imports under way. Wait for one to end.")
+        _check_alone(repo, ref)
         created = ModelImport.objects.create(
             tenant_id=tenant_id,
             repo=repo,
@@ -176,6 +170,7 @@ def import_retry(
         found = _locked(import_id)
         if found.status not in {ImportStatus.FAILED, ImportStatus.CANCELLED}:  # a running one queues itself
             raise Conflict(f"This import is {found.status}: there is nothing to retry.")
+        _check_alone(found.repo, found.ref)
         if credentials is not None:
             _check_fields(ImportKind(found.kind), found.source, credentials)
             found.credentials = json.dumps(dict(credentials)) if credentials else ""
@@ -428,17 +423,38 @@ def _locked(import_id: uuid.UUID) -> ModelImport:
     return found
 
 
-def _repo(actor: Actor, tenant_id: uuid.UUID, name: str) -> ModelRepo:
-    try:
-        return selectors.model_find(tenant_id=tenant_id, name=name)
-    except NotFound:
-        return model_create(actor=actor, tenant_id=tenant_id, name=name)
-
-
-def _check_branch(repo: ModelRepo, ref: str) -> None:
+def _repo(actor: Actor, tenant_id: uuid.UUID, name: str, ref: str) -> ModelRepo:
+    """The model, which is made only where nothing else is wrong: a refusal leaves nothing behind."""
     names.check_ref_name(ref)
-    if not any(each.name == ref and each.kind == "branch" for each in selectors.ref_list(model=repo)):
-        raise InvalidInput(f"The model {repo.name!r} has no branch {ref!r}. Create it first.", field="branch")
+    missing = InvalidInput(f"The model {name!r} has no branch {ref!r}. Create it first.", field="branch")
+    try:
+        repo = selectors.model_find(tenant_id=tenant_id, name=name)
+    except NotFound:
+        if ref != names.DEFAULT_BRANCH:
+            raise missing from None
+        with tenant_scope(tenant_id):
+            _check_count()
+        return model_create(actor=actor, tenant_id=tenant_id, name=name)
+    if not any(each.name == ref and each.kind == RefKind.BRANCH for each in selectors.ref_list(model=repo)):
+        raise missing
+    return repo
+
+
+def _check_alone(repo: ModelRepo, ref: str) -> None:
+    """Raises Conflict where an import to the same branch is under way, or too many are. Holds the repo's lock."""
+    ModelRepo.objects.select_for_update().get(pk=repo.pk)
+    if _live().filter(repo=repo, ref=ref).exists():
+        raise Conflict(f"An import to the branch {ref!r} of {repo.name!r} is under way. Wait for it, or cancel it.")
+    _check_count()
+
+
+def _check_count() -> None:
+    if _live().count() >= AT_ONCE_OF_A_TENANT:
+        raise Conflict(f"Your tenant has {AT_ONCE_OF_A_TENANT} imports under way. Wait for one to end.")
+
+
+def _live() -> QuerySet[ModelImport]:
+    return ModelImport.objects.filter(status__in=[ImportStatus.QUEUED.value, ImportStatus.RUNNING.value])
 
 
 def _check_fields(kind: ImportKind, source: Mapping[str, str], credentials: Mapping[str, str]) -> None:

@@ -27,7 +27,6 @@ from freehold.registry.contents import contents_add as contents_add
 from freehold.registry.contents import contents_find as contents_find
 from freehold.registry.contents import room_check as room_check
 from freehold.registry.contents import upload_begin_unnamed as upload_begin_unnamed
-from freehold.registry.contents import upload_find as upload_find
 from freehold.registry.contents import upload_finish as upload_finish
 from freehold.registry.contents import upload_get as upload_get
 from freehold.registry.contents import uploads_begin as uploads_begin

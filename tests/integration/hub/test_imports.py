@@ -17,7 +17,7 @@ from freehold.common.errors import Conflict, InvalidInput
 from freehold.db.rls import system_scope, tenant_scope
 from freehold.registry import contents, imports, selectors
 from freehold.registry.choices import ImportKind, ImportStatus, RevisionStatus
-from freehold.registry.models import Blob, ImportFile, ModelImport
+from freehold.registry.models import Blob, ImportFile, ModelImport, ModelRepo
 from freehold.registry.sources.hub import HubSource
 from freehold.registry.storage import base as storage_base
 from freehold.tenancy.models import Tenant
@@ -366,6 +366,28 @@ def test_bad_input_names_the_field(
     assert refused.value.field == field
     with tenant_scope(acme.tenant_id):
         assert not ModelImport.objects.exists()
+        assert not ModelRepo.objects.exists()  # a refusal leaves no empty model behind either
+
+
+def test_a_retry_is_for_what_has_ended_and_not_beside_another_to_the_same_branch(
+    web: Web, acme: Customer, rival: Customer, upstream: dict[str, bytes]
+) -> None:
+    first = _ask(web, acme, rival, credentials={"token": acme.secret})
+    claim = imports.import_claim()
+    assert claim is not None
+    for state in ("running", "queued"):
+        assert _again(first).status == state
+        with pytest.raises(Conflict, match=f"is {state}"):
+            imports.import_retry(actor=acme.actor, tenant_id=acme.tenant_id, import_id=first.pk)
+        if state == "running":
+            imports.import_pause(claim=claim, seconds=0)
+    job.import_next()
+    assert _again(first).status == ImportStatus.FAILED
+    second = _ask(web, acme, rival)
+    with pytest.raises(Conflict, match="under way"):
+        imports.import_retry(actor=acme.actor, tenant_id=acme.tenant_id, import_id=first.pk)
+    job.import_next()
+    assert _again(second).status == ImportStatus.SUCCEEDED
 
 
 def test_a_prefix_of_a_bucket_comes_in(web: Web, acme: Customer, tmp_path: Path) -> None:
@@ -373,16 +395,16 @@ def test_a_prefix_of_a_bucket_comes_in(web: Web, acme: Customer, tmp_path: Path)
     files = {**model_files(fill=20_000_000), "notes/usage.md": b"# Usage\n", "old.bin": b"left out"}
     with s3_server() as endpoint:
         client = s3_client(endpoint)
-        client.create_bucket(Bucket="weights")
+        client.create_bucket(Bucket="whole-models")  # moto keeps buckets beyond its server: no other test may know it
         for path, content in files.items():
-            client.put_object(Bucket="weights", Key=f"models/tiny/{path}", Body=content)
-        client.put_object(Bucket="weights", Key="models/other/config.json", Body=b"{}")
+            client.put_object(Bucket="whole-models", Key=f"models/tiny/{path}", Body=content)
+        client.put_object(Bucket="whole-models", Key="models/other/config.json", Body=b"{}")
         found = imports.import_create(
             actor=acme.actor,
             tenant_id=acme.tenant_id,
             name="copy",
             kind=ImportKind.S3,
-            source={"endpoint_url": endpoint, "bucket": "weights", "prefix": "models/tiny"},
+            source={"endpoint_url": endpoint, "bucket": "whole-models", "prefix": "models/tiny"},
             credentials={
                 "access_key_id": KEYS["aws_access_key_id"],
                 "secret_access_key": KEYS["aws_secret_access_key"],
