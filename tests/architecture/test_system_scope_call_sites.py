@@ -20,7 +20,7 @@ ALLOWED = {
     "freehold.registry.verification": "workers: content of every tenant is hashed",
     "freehold.fleet.services": "operator: the fleet's audit trail is the platform's",
     "freehold.registry.garbage": "workers: what tenants' models use no more; operator: the store is checked",
-    "freehold.serving.services": "workers: claims and status",
+    "freehold.serving.claims": "workers: claims and status",
     "freehold.serving.selectors": "workers: what is due",
     "freehold.serving.publication": "workers: resync",
     "freehold.serving.catalog.services": "operator: the catalog's audit trail is the platform's",

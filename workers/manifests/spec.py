@@ -18,22 +18,41 @@ class WeightsRef:
         repo: `tenant/name` at the hub.
         commit_id: 40 hex digits.
         digest: SHA-256 over the revision's files.
+        bytes: of all files; 0 where not known.
     """
 
     tenant: str
     repo: str
     commit_id: str
     digest: str
+    bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlavorSpec:
-    """What a replica gets. `kv_cache_bytes` is for CPU engines, 0 elsewhere."""
+    """What a replica gets.
+
+    Attributes:
+        accelerators: of one replica, over all its nodes.
+        nodes: a replica spans; more than one wants a LeaderWorkerSet.
+        kv_cache_bytes: for CPU engines, 0 elsewhere.
+        resource: Kubernetes' name of the accelerator (`nvidia.com/gpu`, `nvidia.com/mig-1g.10gb`, `amd.com/gpu`); empty
+            for a CPU.
+        node_labels: labels that a node must have (`nvidia.com/gpu.product: NVIDIA-H100-80GB-HBM3`).
+    """
 
     name: str
     accelerator: str
     accelerators: int
+    nodes: int = 1
     kv_cache_bytes: int = 0
+    resource: str = ""
+    node_labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def accelerators_per_node(self) -> int:
+        """What one pod of a replica asks for."""
+        return self.accelerators // self.nodes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +61,7 @@ class WorkloadSpec:
 
     Attributes:
         endpoint: public id (`ep_…`).
+        cluster: public id of the cluster (`cls_…`); names the installation too, since it is unique.
         replicas: how many; 0 for none.
         task: `generate` or `embed`.
         arguments: vLLM flags with underscores, already validated.
@@ -55,6 +75,7 @@ class WorkloadSpec:
     weights: WeightsRef
     flavor: FlavorSpec
     engine_digest: str
+    cluster: str = ""
     arguments: Mapping[str, str | int] = field(default_factory=dict)
 
     @property

@@ -16,8 +16,8 @@ from freehold.common.logging import get_logger
 from freehold.metering.services import replica_interval_record
 from freehold.registry.services import fetch_token_create
 from freehold.serving.choices import Phase
+from freehold.serving.claims import Claim, endpoint_release, endpoint_status_record, endpoints_claim
 from freehold.serving.errors import StaleLock
-from freehold.serving.services import Claim, endpoint_release, endpoint_status_record, endpoints_claim
 from workers.manifests.spec import FlavorSpec, WeightsRef, WorkloadSpec
 from workers.reconcile import status
 from workers.reconcile.plan import plan

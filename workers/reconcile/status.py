@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from freehold.common.conditions import Condition
 from freehold.serving.choices import ConditionType, Phase
-from freehold.serving.conditions import Condition, EndpointStatus, ReplicaStatus
+from freehold.serving.conditions import EndpointStatus, ReplicaStatus
 from workers.manifests.spec import WorkloadSpec
 from workers.reconcile.plan import Plan
 from workers.runtimes.base import LIVE, Exit, ObservedReplica, ReplicaState, Verb

@@ -10,8 +10,8 @@ from django.db import DatabaseError
 
 from freehold.common.errors import NotFound
 from freehold.common.logging import get_logger
+from freehold.serving.claims import endpoints_touch
 from freehold.serving.models import Endpoint
-from freehold.serving.services import endpoints_touch
 from freehold.wire import hints
 from workers.runtimes.base import Runtime, RuntimeUnavailable
 from workers.runtimes.registry import runtime_of

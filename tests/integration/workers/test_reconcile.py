@@ -18,15 +18,10 @@ from freehold.registry.models import ModelRepo, RevisionHold
 from freehold.registry.services import model_delete
 from freehold.serving import publication
 from freehold.serving.choices import Phase
+from freehold.serving.claims import endpoint_status_record, endpoints_claim
 from freehold.serving.errors import StaleLock
 from freehold.serving.models import Endpoint
-from freehold.serving.services import (
-    endpoint_create,
-    endpoint_delete,
-    endpoint_scale,
-    endpoint_status_record,
-    endpoints_claim,
-)
+from freehold.serving.services import endpoint_create, endpoint_delete, endpoint_scale
 from freehold.tenancy.models import Tenant
 from freehold.wire import names
 from freehold.wire.publish import split

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from freehold.common.conditions import Condition, merge
 from freehold.serving.choices import TRANSITIONS, ConditionType, Phase
-from freehold.serving.conditions import Condition, merge
 
 AT = datetime(2026, 11, 23, tzinfo=UTC)
 LATER = AT + timedelta(minutes=1)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from freehold.common.conditions import Condition
 from freehold.serving.choices import ConditionType, Phase
-from freehold.serving.conditions import Condition, EndpointStatus
+from freehold.serving.conditions import EndpointStatus
 from tests.factories.workloads import NOW, crashed, replica, workload
 from workers.reconcile.plan import plan
 from workers.reconcile.status import MOVING, STEADY, derive, unknown

@@ -1,0 +1,39 @@
+"""Names, labels and annotations of what Freehold has in a cluster.
+
+`freehold.dev/cluster` is the cluster's public id, unique among all installations: what carries another one is not ours,
+even where two installations share a cluster.
+"""
+
+from __future__ import annotations
+
+FIELD_MANAGER = "freehold"
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGER = "freehold"
+CLUSTER = "freehold.dev/cluster"
+TENANT = "freehold.dev/tenant"
+ENDPOINT = "freehold.dev/endpoint"
+
+TEMPLATE = "freehold.dev/template"  # annotation of a pod: WorkloadSpec.template_hash
+APPLIED = "freehold.dev/applied"  # annotation of every object: hash of the manifest as it was applied
+MODEL = "freehold.dev/model"  # annotation: the public model name
+# Annotation of the pull token's Secret, ISO 8601.
+TOKEN_EXPIRES = "freehold.dev/token-expires-at"  # noqa: S105 - a name
+
+ENGINE_CONTAINER = "engine"
+FETCH_CONTAINER = "fetch-weights"
+
+
+def of(public_id: str) -> str:
+    """A DNS label made from a public id: `ep_01j…` → `ep-01j…`."""
+    return public_id.replace("_", "-").lower()
+
+
+def namespace(prefix: str, tenant: str) -> str:
+    """A tenant's namespace."""
+    return prefix + of(tenant)
+
+
+def selector(cluster: str) -> str:
+    """Label selector of everything of ours in a cluster."""
+    return f"{MANAGED_BY}={MANAGER},{CLUSTER}={cluster}"
