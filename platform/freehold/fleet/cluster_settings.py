@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from freehold.common import ports
 from freehold.common.errors import InvalidInput
 
 Labels = dict[str, str]
@@ -75,7 +76,7 @@ class Network(Frozen):
             "podSelector": {"matchLabels": {"app.kubernetes.io/component": "web"}},
         },
     )
-    hub_ports: tuple[Port, ...] = (Port(port=8400),)
+    hub_ports: tuple[Port, ...] = (Port(port=ports.WEB),)
     object_store: tuple[Peer, ...] = ()
     object_store_ports: tuple[Port, ...] = (Port(port=443),)
     blocked: tuple[str, ...] = ("169.254.0.0/16", "fd00:ec2::254/128", "100.100.100.200/32")
