@@ -30,7 +30,7 @@ def actor_in(tenant: Tenant, role: Role = Role.ADMIN) -> Actor:
     return Actor(kind=ActorKind.USER, id="usr_test", label="test@example.com", tenant_id=tenant.pk, role=role)
 
 
-def make_fleet(*, capacity: int = 10) -> tuple[Cluster, GpuFlavor]:
+def make_fleet(*, capacity: int = 100) -> tuple[Cluster, GpuFlavor]:
     """A region, a cluster with the local runtime, and one CPU flavor."""
     region = fleet.region_create(actor=SYSTEM, name="local")
     cluster = fleet.cluster_register(

@@ -6,11 +6,15 @@ from django.urls import path, re_path
 
 from freehold.api.v1.api_keys import ApiKeysView, ApiKeyView
 from freehold.api.v1.catalog import CatalogModelView, CatalogView
+from freehold.api.v1.endpoint_events import EndpointEventsView
 from freehold.api.v1.endpoint_logs import EndpointLogsView
 from freehold.api.v1.endpoints import EndpointsView, EndpointView
+from freehold.api.v1.flavors import FlavorsView
 from freehold.api.v1.imports import ImportActionView, ImportsView, ImportView
 from freehold.api.v1.model_contents import ArchiveView, TensorsView
 from freehold.api.v1.models import ModelsView, ModelView
+from freehold.api.v1.placements import PlacementsView
+from freehold.api.v1.regions import RegionsView
 from freehold.api.v1.revisions import RevisionsView, RevisionView
 from freehold.api.v1.sizing import SizingView
 from freehold.api.v1.storage import StorageCleanupView, StorageUploadView, StorageView
@@ -39,7 +43,11 @@ urlpatterns = [
     path("imports/<str:import_id>/<str:action>", ImportActionView.as_view(), name="import-action"),
     path("endpoints", EndpointsView.as_view(), name="endpoints"),
     path("endpoints/<str:endpoint_id>", EndpointView.as_view(), name="endpoint"),
+    path("endpoints/<str:endpoint_id>/events", EndpointEventsView.as_view(), name="endpoint-events"),
     path("endpoints/<str:endpoint_id>/logs", EndpointLogsView.as_view(), name="endpoint-logs"),
+    path("regions", RegionsView.as_view(), name="regions"),
+    path("flavors", FlavorsView.as_view(), name="flavors"),
+    path("placements", PlacementsView.as_view(), name="placements"),
     path("storage", StorageView.as_view(), name="storage"),
     path("storage/cleanup", StorageCleanupView.as_view(), name="storage-cleanup"),
     path("storage/uploads/<str:upload_id>", StorageUploadView.as_view(), name="storage-upload"),

@@ -22,6 +22,14 @@ class NewPrice:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FlavorPrice:
+    """Nanos for an hour of one accelerator."""
+
+    nanos: int
+    currency: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class UsageLine:
     """What one endpoint used and costs in a period.
 

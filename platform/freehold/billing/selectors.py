@@ -14,9 +14,11 @@ from django.db.models.functions import Coalesce
 from freehold.billing.choices import Meter
 from freehold.billing.models import LedgerEntry, PriceBook
 from freehold.billing.rating import HOUR, Rate, Rated, Segment, Tariff, rate, segments
-from freehold.billing.records import UsageLine, UsageStatement
+from freehold.billing.records import FlavorPrice, UsageLine, UsageStatement
 from freehold.common import clock
 from freehold.db.rls import tenant_scope
+from freehold.fleet.models import GpuFlavor
+from freehold.metering.choices import BillingMode
 from freehold.metering.records import UsageSum
 from freehold.metering.selectors import replicas_running, usage_sums
 
@@ -40,6 +42,28 @@ def tariffs() -> list[Tariff]:
 def price_book_in_force(*, at: datetime) -> PriceBook | None:
     """The book that prices what happens at `at`."""
     return PriceBook.objects.filter(valid_from__lte=at).order_by("-valid_from", "-version").first()
+
+
+def flavor_prices(*, flavors: Iterable[str], at: datetime) -> dict[str, FlavorPrice]:
+    """What an accelerator-hour of each flavor costs where endpoints are paid for by gpu_seconds; those without a price
+    are left out."""
+    book = price_book_in_force(at=at)
+    if book is None:
+        return {}
+    nanos = dict(book.prices.filter(meter=Meter.ACCELERATOR_SECONDS.value, model="").values_list("flavor", "nanos"))
+    found = {flavor: nanos.get(flavor, nanos.get("")) for flavor in flavors}
+    return {
+        flavor: FlavorPrice(nanos=price, currency=book.currency) for flavor, price in found.items() if price is not None
+    }
+
+
+def prices_that_matter(*, mode: BillingMode, at: datetime) -> dict[str, int]:
+    """Flavor → nanos of an accelerator-hour, where the customer pays by it (for placement); tokens cost the same on any
+    flavor."""
+    if mode is not BillingMode.GPU_SECONDS:
+        return {}
+    names = GpuFlavor.objects.filter(enabled=True).values_list("name", flat=True)
+    return {name: price.nanos for name, price in flavor_prices(flavors=names, at=at).items()}
 
 
 def hours_rate(
@@ -82,7 +106,7 @@ def usage_and_cost(
         rated, usage = hours_rate(
             tenant_id=tenant_id, start=start, end=end, as_of=now or clock.now(), endpoint_id=endpoint_id
         )
-        currency = _currency()
+        currency = book_currency()
     used: dict[uuid.UUID, list[UsageSum]] = defaultdict(list)
     for row in usage:
         used[row.endpoint_id].append(row)
@@ -128,7 +152,7 @@ def _total(lines: Iterable[UsageLine], currency: str) -> UsageLine:
     )
 
 
-def _currency() -> str:
+def book_currency() -> str:
     """An installation has one currency: the first book's, for ever (services.price_book_publish)."""
     book = PriceBook.objects.order_by("version").first()
     return str(settings.CURRENCY) if book is None else book.currency

@@ -55,6 +55,7 @@ class ConditionType(StrEnum):
     READY = "Ready"  # all replicas answer
     PROGRESSING = "Progressing"  # something is on its way: what, and since when
     FAILING = "Failing"  # the newest replica exited: how, with the engine's own words
+    UNSCHEDULABLE = "Unschedulable"  # replicas wait for room: what is missing
 
 
 class EndpointKind(StrEnum):

@@ -7,56 +7,132 @@ worker has taken over, stop). Desired state is written in services.py.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import BigIntegerField, Case, F, Q, Value, When
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Cast
 
 from freehold.common import clock
 from freehold.common.conditions import merge
 from freehold.common.errors import Conflict
 from freehold.db.rls import system_scope
+from freehold.fleet.reservations import reservation_release
 from freehold.registry import services as registry
 from freehold.serving import publication
 from freehold.serving.choices import TRANSITIONS, Phase
-from freehold.serving.conditions import EndpointStatus
+from freehold.serving.conditions import EndpointStatus, ReplicaStatus
 from freehold.serving.errors import StaleLock
+from freehold.serving.events import condition_events, events_record
 from freehold.serving.models import Endpoint, EndpointSpec
 from freehold.wire import hints
 
 LEASE = timedelta(seconds=60)
 
 
+class Lease:
+    """What one worker holds: every endpoint it claimed at once carries this token. Renewed while the work goes on."""
+
+    def __init__(self, token: uuid.UUID, expires_at: datetime) -> None:
+        self.token = token
+        self.expires_at = expires_at
+
+    def renew(self) -> None:
+        """Another LEASE for what is still ours. What another worker has taken over meanwhile stays theirs."""
+        expires_at = clock.now() + LEASE
+        with system_scope("workers reconcile the endpoints of every tenant"):
+            Endpoint.objects.filter(lock_token=self.token).update(lock_expires_at=expires_at)
+        self.expires_at = expires_at
+
+
 @dataclass(frozen=True)
 class Claim:
-    """An endpoint that this worker, and no other, works on until `expires_at`."""
+    """An endpoint that this worker, and no other, works on until its lease expires.
+
+    Attributes:
+        due_mark: `next_reconcile_at` as the claim set it; another value means that somebody asked for another look.
+        task, total_bytes: of the revision, as inspection found them (None, 0 where it did not).
+    """
 
     endpoint: Endpoint
     spec: EndpointSpec
-    token: uuid.UUID
-    expires_at: datetime
+    lease: Lease
+    due_mark: datetime
+    task: str | None = None
+    total_bytes: int = 0
+
+    @property
+    def token(self) -> uuid.UUID:
+        """Under which a status may be written."""
+        return self.lease.token
 
 
 def endpoints_claim(*, cluster_id: uuid.UUID, limit: int = 50) -> list[Claim]:
     """Takes due endpoints of one cluster that nobody works on. Runs in a worker."""
     moment = clock.now()
-    token = uuid.uuid4()
+    lease = Lease(uuid.uuid4(), moment + LEASE)
     with system_scope("workers reconcile the endpoints of every tenant"):
         due = (
             Endpoint.objects.select_for_update(skip_locked=True, of=("self",))
-            .filter(cluster_id=cluster_id, deleted_at=None, next_reconcile_at__lte=moment)
-            .filter(Q(lock_token=None) | Q(lock_expires_at__lt=moment))
-            .order_by("next_reconcile_at")[:limit]
+            .filter(cluster_id=cluster_id, deleted_at=None)
+            .filter(Q(lock_token=None, next_reconcile_at__lte=moment) | Q(lock_expires_at__lt=moment))
+            .order_by("next_reconcile_at")
         )
-        claimed = [endpoint.pk for endpoint in due]
-        Endpoint.objects.filter(pk__in=claimed).update(lock_token=token, lock_expires_at=moment + LEASE)
-        specs = EndpointSpec.objects.select_related(
-            "endpoint__tenant", "endpoint__cluster__region", "revision__repo", "flavor"
-        ).filter(endpoint_id__in=claimed, generation=F("endpoint__generation"))
-        return [Claim(endpoint=spec.endpoint, spec=spec, token=token, expires_at=moment + LEASE) for spec in specs]
+        claimed = list(due.values_list("pk", flat=True)[:limit])
+        if not claimed:
+            return []
+        Endpoint.objects.filter(pk__in=claimed).update(
+            lock_token=lease.token, lock_expires_at=lease.expires_at, next_reconcile_at=lease.expires_at
+        )
+        specs = (
+            EndpointSpec.objects.select_related(
+                "endpoint__tenant", "endpoint__cluster__region", "revision__repo", "flavor"
+            )
+            .filter(endpoint_id__in=claimed, generation=F("endpoint__generation"))
+            # What inspection found is kilobytes a model, and two words of it are needed.
+            .defer("revision__inspection")
+            .annotate(
+                task=KeyTextTransform("task", "revision__inspection"),
+                total_bytes=Cast(KeyTextTransform("total_bytes", "revision__inspection"), BigIntegerField()),
+            )
+        )
+        return [
+            Claim(spec.endpoint, spec, lease, lease.expires_at, task=spec.task, total_bytes=spec.total_bytes or 0)
+            for spec in specs
+        ]
+
+
+def status_unchanged(*, claim: Claim, status: EndpointStatus) -> bool:
+    """Whether recording `status` would write nothing but the next look. Judged by the row as it was claimed."""
+    endpoint = claim.endpoint
+    return (
+        not status.events
+        and status.phase.value == endpoint.phase
+        and endpoint.observed_generation == claim.spec.generation
+        and (status.replicas is None or _stored(status.replicas) == endpoint.replicas_observed)
+        and merge(endpoint.conditions, status.conditions, at=clock.now(), keep=status.replicas is None)
+        == endpoint.conditions
+    )
+
+
+def endpoints_release(*, claims: Sequence[Claim], pause_seconds: float) -> None:
+    """Gives claims of one lease back with nothing new to say, in one statement; those that are no longer ours are left
+    alone, and those that somebody asked to look at meanwhile stay due."""
+    if not claims:
+        return
+    due = Case(
+        When(next_reconcile_at=claims[0].due_mark, then=Value(clock.now() + timedelta(seconds=pause_seconds))),
+        default=F("next_reconcile_at"),
+    )
+    with system_scope("workers reconcile the endpoints of every tenant"):
+        Endpoint.objects.filter(lock_token=claims[0].token, pk__in=[claim.endpoint.pk for claim in claims]).update(
+            lock_token=None, lock_expires_at=None, next_reconcile_at=due
+        )
 
 
 def endpoint_status_record(*, claim: Claim, status: EndpointStatus, release: bool = True) -> None:
@@ -75,7 +151,7 @@ def endpoint_status_record(*, claim: Claim, status: EndpointStatus, release: boo
         changed_meanwhile = (
             current.generation != endpoint.generation
             or current.deletion_requested_at != endpoint.deletion_requested_at
-            or current.next_reconcile_at != endpoint.next_reconcile_at
+            or current.next_reconcile_at != claim.due_mark
         )
         routed_before = (current.phase, current.replicas_observed)
         # A deletion asked for meanwhile wins over what this pass saw.
@@ -86,12 +162,11 @@ def endpoint_status_record(*, claim: Claim, status: EndpointStatus, release: boo
             raise Conflict(f"An endpoint cannot go from {old} to {phase}.")
         current.phase = phase.value
         unobserved = status.replicas is None
-        current.conditions = merge(current.conditions, status.conditions, at=moment, keep=unobserved)
+        conditions = merge(current.conditions, status.conditions, at=moment, keep=unobserved)
+        events = [*status.events, *condition_events(current.conditions, conditions)]
+        current.conditions = conditions
         if status.replicas is not None:
-            current.replicas_observed = [
-                {"id": r.id, "state": r.state, "host": r.host, "port": r.port, "since": r.since.isoformat()}
-                for r in status.replicas
-            ]
+            current.replicas_observed = _stored(status.replicas)
             current.ready_replicas = status.ready_replicas
         current.observed_generation = claim.spec.generation
         if release:
@@ -103,9 +178,11 @@ def endpoint_status_record(*, claim: Claim, status: EndpointStatus, release: boo
             registry.revision_release(
                 tenant_id=current.tenant_id, revision_id=claim.spec.revision_id, holder=current.public_id
             )
+            reservation_release(holder=current.public_id)
             # Nothing is served any more, so its weights may be deleted; the audit trail and usage keep the digests.
             EndpointSpec.objects.filter(endpoint=current).delete()
         current.save()
+        events_record(endpoint=current, events=events, at=moment)
         if routed_before != (current.phase, current.replicas_observed):
             transaction.on_commit(
                 partial(publication.endpoint_publish, tenant_id=current.tenant_id, endpoint_id=current.pk)
@@ -114,14 +191,10 @@ def endpoint_status_record(*, claim: Claim, status: EndpointStatus, release: boo
             transaction.on_commit(partial(hints.send, hints.RECONCILE, str(current.cluster_id)))
 
 
-def endpoint_release(*, claim: Claim, pause_seconds: float) -> None:
-    """Gives a claim back without a status, to be looked at again after a pause; nothing where its token is stale."""
-    with system_scope("workers reconcile the endpoints of every tenant"):
-        Endpoint.objects.filter(pk=claim.endpoint.pk, lock_token=claim.token).update(
-            lock_token=None,
-            lock_expires_at=None,
-            next_reconcile_at=clock.now() + timedelta(seconds=pause_seconds),
-        )
+def _stored(replicas: Iterable[ReplicaStatus]) -> list[dict[str, Any]]:
+    return [
+        {"id": r.id, "state": r.state, "host": r.host, "port": r.port, "since": r.since.isoformat()} for r in replicas
+    ]
 
 
 def endpoints_touch(*, endpoint_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
@@ -131,3 +204,27 @@ def endpoints_touch(*, endpoint_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
         clusters = set(rows.values_list("cluster_id", flat=True))
         rows.update(next_reconcile_at=clock.now())
     return clusters
+
+
+def endpoints_known(*, cluster_id: uuid.UUID, endpoint_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
+    """Which of these endpoints the cluster should have, those on their way out included. For finding orphans."""
+    with system_scope("workers compare clusters with every tenant's endpoints"):
+        rows = Endpoint.objects.filter(pk__in=list(endpoint_ids), cluster_id=cluster_id, deleted_at=None)
+        return set(rows.values_list("pk", flat=True))
+
+
+def tenants_known(*, cluster_id: uuid.UUID, tenant_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
+    """Which of these tenants have endpoints in the cluster, those on their way out included."""
+    with system_scope("workers compare clusters with every tenant's endpoints"):
+        rows = Endpoint.objects.filter(tenant_id__in=list(tenant_ids), cluster_id=cluster_id, deleted_at=None)
+        return set(rows.values_list("tenant_id", flat=True).distinct())
+
+
+def endpoint_is_last(*, claim: Claim) -> bool:
+    """Whether its tenant has no other endpoint in its cluster: then the tenant's namespace there may go."""
+    endpoint = claim.endpoint
+    with system_scope("workers remove what the last endpoint of a tenant leaves behind"):
+        others = Endpoint.objects.filter(
+            tenant_id=endpoint.tenant_id, cluster_id=endpoint.cluster_id, deleted_at=None
+        ).exclude(pk=endpoint.pk)
+        return not others.exists()

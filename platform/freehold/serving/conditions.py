@@ -21,10 +21,25 @@ class ReplicaStatus:
 
 
 @dataclass(frozen=True)
+class Event:
+    """Something that happened to an endpoint, for its owner to read.
+
+    Attributes:
+        type: `Normal` or `Warning` (Kubernetes' words).
+        reason: one CamelCase word for programs.
+    """
+
+    type: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
 class EndpointStatus:
     """What a reconcile pass found. `requeue_seconds` says when to look again.
 
     `replicas` is None where nothing could be observed: what was known of replicas and other conditions then stays.
+    `events` are the steps that the pass took.
     """
 
     phase: Phase
@@ -32,6 +47,7 @@ class EndpointStatus:
     replicas: tuple[ReplicaStatus, ...] | None = ()
     requeue_seconds: float = 30.0
     reasons: tuple[str, ...] = field(default=())
+    events: tuple[Event, ...] = field(default=())
 
     @property
     def ready_replicas(self) -> int:

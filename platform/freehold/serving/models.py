@@ -99,6 +99,38 @@ class EndpointSpec(TenantOwned):
         return f"{self.endpoint_id} generation {self.generation}"
 
 
+class EndpointEvent(TenantOwned):
+    """Something that happened to an endpoint: a step of a worker with its reason, or a condition that changed.
+
+    What happens again within a while is counted instead of written again, as Kubernetes does with its events.
+
+    Attributes:
+        type: `Normal` or `Warning`.
+        reason: one CamelCase word for programs.
+        count, at: how often, and when last; `created_at` is when first.
+        generation: of the spec that the worker looked at.
+    """
+
+    ID_PREFIX = "eve"
+
+    endpoint = models.ForeignKey(Endpoint, on_delete=models.CASCADE, related_name="events")
+    type = models.TextField()
+    reason = models.TextField()
+    message = models.TextField()
+    count = models.PositiveIntegerField(default=1)
+    at = models.DateTimeField()
+    generation = models.PositiveIntegerField()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["endpoint", "-at"], name="endpoint_event_newest"),
+            models.Index(fields=["at"], name="endpoint_event_age"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.message}"
+
+
 class CatalogModel(BaseModel):
     """An open-weight model that the operator offers: one entry of the catalog file, loaded by catalog_load.
 

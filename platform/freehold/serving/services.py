@@ -14,25 +14,25 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from freehold.common import clock
+from freehold.common import clock, ids
 from freehold.common.errors import Conflict, InvalidInput, NotFound
 from freehold.db.rls import tenant_scope
-from freehold.fleet.selectors import Placement, placement_choose
+from freehold.fleet.placement import Wish
+from freehold.fleet.reservations import reservation_shrink, reservation_take
+from freehold.fleet.selectors import Placement
 from freehold.registry import services as registry
-from freehold.registry.choices import RevisionStatus
 from freehold.registry.models import Revision
-from freehold.registry.verification import undeployable
 from freehold.serving import arguments as engine_arguments
 from freehold.serving import publication
 from freehold.serving.choices import BillingMode, Phase
 from freehold.serving.models import ENDPOINT_NAME_MAX, Endpoint, EndpointSpec
+from freehold.serving.placements import MAX_REPLICAS as MAX_REPLICAS
+from freehold.serving.placements import check_replicas, revision_to_serve, wish_of
 from freehold.tenancy.actors import Actor
 from freehold.tenancy.models import Tenant
 from freehold.tenancy.permissions import Operation, require
 from freehold.tenancy.services import audit_record
 from freehold.wire import hints
-
-MAX_REPLICAS = 64
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
 
@@ -49,10 +49,15 @@ def endpoint_create(
     flavor: str | None = None,
     region: str | None = None,
     arguments: Mapping[str, Any] | None = None,
+    prices: Mapping[str, int] | None = None,
 ) -> Endpoint:
     """A new endpoint that serves `model` (`tenant/name`) at `revision` (a branch, tag or commit; pinned to the commit).
 
-    Raises InvalidInput or Refused naming the field, NotFound for a model this tenant does not have, Conflict for a name
+    Without a flavor it gets one that holds the model; `prices` (flavor → nanos of an accelerator-hour) says what each
+    costs, where the tenant pays by it. The room is reserved with the endpoint.
+
+    Raises InvalidInput or Refused naming the field, also for a flavor that does not hold the model; PermissionDenied
+    for a region that the residency policy forbids; NotFound for a model this tenant does not have; Conflict for a name
     in use or a revision that is not verified.
     """
     require(actor, Operation.ENDPOINT_WRITE, tenant_id=tenant_id)
@@ -62,14 +67,22 @@ def endpoint_create(
             "with a letter or digit.",
             field="name",
         )
-    _check_replicas(replicas)
+    check_replicas(replicas)
     checked = engine_arguments.validate(arguments or {})
-    pinned = registry.revision_resolve(tenant_id=tenant_id, repo=model, revision=revision)
-    if pinned.status != RevisionStatus.VERIFIED:
-        raise Conflict(undeployable(revision=pinned, model=model), field="revision")
-    placement = placement_choose(flavor=flavor, region=region, replicas=replicas)
+    pinned = revision_to_serve(tenant_id=tenant_id, model=model, revision=revision)
+    wish = wish_of(
+        tenant_id=tenant_id,
+        revision=pinned,
+        arguments=checked,
+        replicas=replicas,
+        flavor=flavor,
+        region=region,
+        prices=prices,
+    )
+    endpoint_id = ids.uuid7()
     with tenant_scope(tenant_id):
-        endpoint = _insert(actor, tenant_id, name, billing_mode, placement)
+        placement = reservation_take(holder=ids.encode(Endpoint.ID_PREFIX, endpoint_id), wish=wish)
+        endpoint = _insert(tenant_id, endpoint_id, name, billing_mode, placement)
         _spec_add(actor, endpoint, revision=pinned, placement=placement, replicas=replicas, arguments=checked)
         audit_record(
             actor=actor,
@@ -85,17 +98,18 @@ def endpoint_create(
 def endpoint_scale(*, actor: Actor, tenant_id: uuid.UUID, endpoint_id: uuid.UUID, replicas: int) -> Endpoint:
     """A new generation with another number of replicas and nothing else changed; 0 stops the endpoint.
 
-    Raises NotFound, InvalidInput, Conflict (being deleted).
+    Fewer are never refused; for more there must be room in the endpoint's cluster. Raises NotFound, InvalidInput,
+    PermissionDenied (the residency policy now forbids the region), Conflict (being deleted).
     """
     require(actor, Operation.ENDPOINT_WRITE, tenant_id=tenant_id)
-    _check_replicas(replicas)
+    check_replicas(replicas)
     with tenant_scope(tenant_id):
         endpoint = _locked(endpoint_id)
         if endpoint.deletion_requested_at is not None:
             raise Conflict("The endpoint is being deleted.")
         spec = endpoint.spec
         if spec.replicas != replicas:
-            placement_choose(flavor=spec.flavor.name, region=endpoint.cluster.region.name, replicas=replicas)
+            _reserve(endpoint, spec, replicas)
             endpoint.generation += 1
             endpoint.next_reconcile_at = clock.now()
             endpoint.save(update_fields=["generation", "next_reconcile_at"])
@@ -136,9 +150,18 @@ def endpoint_delete(*, actor: Actor, tenant_id: uuid.UUID, endpoint_id: uuid.UUI
         return endpoint
 
 
-def _check_replicas(replicas: int) -> None:
-    if not 0 <= replicas <= MAX_REPLICAS:
-        raise InvalidInput(f"replicas must be a whole number from 0 to {MAX_REPLICAS}.", field="replicas")
+def _reserve(endpoint: Endpoint, spec: EndpointSpec, replicas: int) -> None:
+    """The room for another number of replicas where they are now."""
+    if replicas <= spec.replicas:
+        reservation_shrink(holder=endpoint.public_id, replicas=replicas)
+        return
+    wish = Wish(
+        replicas=replicas,
+        flavor=spec.flavor.name,
+        cluster_id=endpoint.cluster_id,
+        regions_allowed=endpoint.tenant.regions_allowed,
+    )
+    reservation_take(holder=endpoint.public_id, wish=wish)
 
 
 def _locked(endpoint_id: uuid.UUID) -> Endpoint:
@@ -153,10 +176,17 @@ def _locked(endpoint_id: uuid.UUID) -> Endpoint:
     return endpoint
 
 
-def _insert(actor: Actor, tenant_id: uuid.UUID, name: str, billing_mode: BillingMode, placement: Placement) -> Endpoint:
+def _insert(
+    tenant_id: uuid.UUID,
+    endpoint_id: uuid.UUID,
+    name: str,
+    billing_mode: BillingMode,
+    placement: Placement,
+) -> Endpoint:
     try:
         with transaction.atomic():
             endpoint = Endpoint(
+                id=endpoint_id,
                 tenant=Tenant.objects.get(pk=tenant_id),
                 name=name,
                 billing_mode=billing_mode.value,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.models import Group
 from django.http import HttpResponseRedirect
@@ -14,7 +15,7 @@ from freehold.tenancy.actors import Actor
 from freehold.tenancy.models import ApiKey, Membership, Tenant, User
 from freehold.tenancy.permissions import Operation, require
 from freehold.tenancy.selectors import actor_of_user
-from freehold.tenancy.services import audit_record, tenant_create
+from freehold.tenancy.services import audit_record, tenant_create, tenant_residency_set
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
     _ModelAdmin = admin.ModelAdmin[Any]
+    _TenantForm = forms.ModelForm[Tenant]
 else:
     _ModelAdmin = admin.ModelAdmin
+    _TenantForm = forms.ModelForm
 
 admin.site.site_header = "Freehold: operator"
 admin.site.site_title = "Freehold"
@@ -101,25 +104,54 @@ class AuditedAdmin(_ModelAdmin):
         audit_record(actor=actor, tenant_id=None, action=f"{self.noun}.{verb}", object_id=obj.public_id, detail=detail)
 
 
+class TenantForm(_TenantForm):
+    """Regions as names with commas between."""
+
+    regions_allowed = forms.CharField(
+        required=False,
+        label="Residency policy",
+        help_text="The only regions where models may run: names with commas between. Empty: everywhere.",
+    )
+
+    class Meta:
+        model = Tenant
+        fields = ("slug", "name")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.initial["regions_allowed"] = ", ".join(self.instance.regions_allowed)
+
+    def clean_regions_allowed(self) -> list[str]:
+        """Names, as many as there are."""
+        text: str = self.cleaned_data["regions_allowed"]
+        return text.replace(",", " ").split()
+
+
 @admin.register(Tenant)
 class TenantAdmin(AuditedAdmin):
-    """To look at and to add; what a tenant is afterwards changes through its own services only."""
+    """To look at and to add; afterwards only the residency policy changes here."""
 
     operation = Operation.TENANT_CREATE
     noun = "tenant"
-    list_display = ("slug", "name", "public_id", "suspended_at", "created_at")
+    form = TenantForm
+    fixed = ("slug", "name")
+    list_display = ("slug", "name", "public_id", "regions_allowed", "suspended_at", "created_at")
     list_filter = (("suspended_at", admin.EmptyFieldListFilter),)
     search_fields = ("slug", "name", "id")
     ordering = ("slug",)
-    fields = ("slug", "name")
+    fields = ("slug", "name", "regions_allowed")
 
     def create(self, actor: Actor, obj: Tenant) -> Tenant:
         """Through the service."""
         return tenant_create(actor=actor, slug=obj.slug, name=obj.name)
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody."""
-        return False
+    def save_model(self, request: HttpRequest, obj: Tenant, form: ModelForm[Any], change: bool) -> None:
+        """Through the services. Raises FreeholdError, which changeform_view shows."""
+        if not change:
+            super().save_model(request, obj, form, change)
+        regions: list[str] = form.cleaned_data["regions_allowed"]
+        if change or regions:
+            tenant_residency_set(actor=operator_of(request), tenant_id=obj.pk, regions=regions)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Nobody."""

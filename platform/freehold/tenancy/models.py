@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
 from django.db import models
+from django.db.models import Value
 
 from freehold.db.models import BaseModel, TenantOwned
 from freehold.tenancy.choices import Role
@@ -69,7 +70,10 @@ class User(AbstractBaseUser, PermissionsMixin, BaseModel):
 
 
 class Tenant(BaseModel):
-    """The billing and isolation boundary. Its slug is the first half of public model names and never changes."""
+    """The billing and isolation boundary. Its slug is the first half of public model names and never changes.
+
+    `regions_allowed` is the residency policy: names of the only regions where its models may run; empty for all.
+    """
 
     ID_PREFIX = "tnt"
 
@@ -77,6 +81,7 @@ class Tenant(BaseModel):
     name = models.TextField()
     cache_salt = models.TextField(default=new_cache_salt, editable=False)
     suspended_at = models.DateTimeField(null=True, blank=True)
+    regions_allowed = models.JSONField(default=list, db_default=Value([], output_field=models.JSONField()), blank=True)
 
     def __str__(self) -> str:
         return self.slug

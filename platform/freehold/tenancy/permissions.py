@@ -33,6 +33,7 @@ class Operation(StrEnum):
     PRICE_MANAGE = "price.manage"
     CATALOG_MANAGE = "catalog.manage"
     QUOTA_MANAGE = "quota.manage"
+    RESIDENCY_MANAGE = "residency.manage"
 
 
 _READ: Final = frozenset(
@@ -61,6 +62,7 @@ OPERATOR: Final = frozenset(
         Operation.PRICE_MANAGE,
         Operation.CATALOG_MANAGE,
         Operation.QUOTA_MANAGE,
+        Operation.RESIDENCY_MANAGE,
     }
 )
 

@@ -56,6 +56,7 @@ RESERVED_SLUGS = frozenset(
         "system",
     }
 )
+_REGION = re.compile(r"[A-Za-z0-9_-]{1,40}")  # Region.name is a slug
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 
 
@@ -121,6 +122,35 @@ def tenant_create(*, actor: Actor, slug: str, name: str) -> Tenant:
             raise Conflict(f"The slug {slug!r} is taken. Choose another.", field="slug") from None
         audit_record(actor=actor, tenant_id=tenant.pk, action="tenant.create", object_id=tenant.public_id)
         transaction.on_commit(partial(publication.tenant_publish, tenant_id=tenant.pk))
+    return tenant
+
+
+def tenant_residency_set(*, actor: Actor, tenant_id: uuid.UUID, regions: Sequence[str]) -> Tenant:
+    """The only regions in which the tenant's models may run from now on, by name; none for everywhere.
+
+    What runs elsewhere already stays, and gets no more replicas. Raises InvalidInput for what no region is called,
+    NotFound.
+    """
+    require(actor, Operation.RESIDENCY_MANAGE, tenant_id=None)
+    wrong = sorted(name for name in regions if not _REGION.fullmatch(name))
+    if wrong:
+        raise InvalidInput(
+            f"No region can be called {', '.join(repr(name) for name in wrong)}.", field="regions_allowed"
+        )
+    with tenant_scope(tenant_id):
+        tenant = Tenant.objects.select_for_update(no_key=True).filter(pk=tenant_id).first()
+        if tenant is None:
+            raise NotFound("There is no such tenant.")
+        before, tenant.regions_allowed = tenant.regions_allowed, sorted(set(regions))
+        if tenant.regions_allowed != before:
+            tenant.save(update_fields=["regions_allowed"])
+            audit_record(
+                actor=actor,
+                tenant_id=tenant_id,
+                action="tenant.residency_set",
+                object_id=tenant.public_id,
+                detail={"from": before, "to": tenant.regions_allowed},
+            )
     return tenant
 
 

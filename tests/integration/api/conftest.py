@@ -48,6 +48,6 @@ def served(acme: Tenant) -> Tenant:
     """`acme` with the model `acme/tiny` and a fleet to serve it on."""
     from tests.factories.tenants import make_fleet, make_revision
 
-    make_fleet()
+    make_fleet(capacity=10)
     make_revision(acme)
     return acme

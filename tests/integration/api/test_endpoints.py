@@ -63,7 +63,7 @@ def test_deletion_is_asked_for_and_takes_its_time(served: Tenant, api: Api) -> N
         ({"replicas": 1000}, 400, "replicas"),
         ({"replicas": 60}, 400, "replicas"),
         ({"flavor": "b300"}, 400, "flavor"),
-        ({"region": "moon"}, 400, "replicas"),
+        ({"region": "moon"}, 400, "region"),
         ({"arguments": {"max_model_len": "long"}}, 422, "arguments.max_model_len"),
         ({"arguments": {"trust_remote_code": 1}}, 422, "arguments.trust_remote_code"),
         ({"arguments": []}, 400, "arguments"),

@@ -18,7 +18,7 @@ def acme(db: None) -> Tenant:
     from tests.factories.tenants import make_fleet, make_revision, make_tenant
 
     tenant = make_tenant("acme")
-    make_fleet()
+    make_fleet(capacity=10)
     make_revision(tenant)
     return tenant
 

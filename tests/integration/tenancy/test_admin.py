@@ -14,10 +14,13 @@ from freehold.audit.models import AuditEvent
 from freehold.audit.services import first_broken
 from freehold.billing.models import Price, PriceBook
 from freehold.db.rls import system_scope
+from freehold.fleet.cluster_settings import ClusterSettings
 from freehold.fleet.models import Cluster, GpuFlavor, NodePool, Region
+from freehold.fleet.observations import cluster_get_for_work
 from freehold.serving.models import Endpoint
 from freehold.tenancy.models import ApiKey, Tenant
 from freehold.tenancy.services import operator_create, user_create
+from tests.factories.clusters import DIGEST, KUBECONFIG, gpu_node, make_cluster, observe
 from tests.factories.tenants import SYSTEM, make_endpoint, make_fleet, make_revision, make_tenant
 
 PASSWORD = "correct horse battery"
@@ -214,3 +217,70 @@ def test_two_prices_for_one_thing_are_refused_by_the_service(operator: Client) -
     answer = operator.post(page(PriceBook, "add"), {"name": "x", "currency": "EUR", "prices": prices}, follow=True)
     assert "two prices" in answer.content.decode()
     assert not PriceBook.objects.exists()
+
+
+def test_a_kubeconfig_goes_into_the_admin_and_never_comes_out(operator: Client, db: None) -> None:
+    operator.post(page(Region, "add"), {"name": "eu-central"})
+    form = {
+        "region": Region.objects.get().pk,
+        "name": "fra-1",
+        "runtime": "kubernetes",
+        "engine_digest": DIGEST,
+        "settings": '{"user_id": 1000}',
+    }
+    for kubeconfig, complaint in (("", "empty"), ("nonsense", "not a kubeconfig")):
+        answer = operator.post(page(Cluster, "add"), {**form, "kubeconfig": kubeconfig}, follow=True)
+        assert complaint in answer.content.decode()
+    refused = operator.post(page(Cluster, "add"), {**form, "kubeconfig": KUBECONFIG, "settings": '{"usr_id": 1}'})
+    assert "usr_id" in refused.content.decode()
+    assert not Cluster.objects.exists()
+
+    assert operator.post(page(Cluster, "add"), {**form, "kubeconfig": KUBECONFIG}).status_code == 302
+    assert last_action() == "cluster.register"
+    cluster = Cluster.objects.get()
+    assert (cluster.access, cluster.settings) == ("kubeconfig", {"user_id": 1000})
+    observe(cluster, gpu_node("a"))
+    shown = operator.get(page(Cluster, "change", cluster.pk)).content.decode()
+    assert "Kubernetes v1.36.2 answers." in shown
+    assert "a-very-secret-token" not in shown
+
+    change = {"engine_digest": DIGEST, "enabled": "on", "settings": "{}"}
+    operator.post(page(Cluster, "change", cluster.pk), {**change, "kubeconfig": ""})
+    assert cluster_get_for_work(cluster_id=cluster.pk).settings.user_id == ClusterSettings().user_id
+    with system_scope("a test reads the platform's audit trail"):
+        assert AuditEvent.objects.filter(tenant_id=None).latest("sequence").detail == {"settings": {}}
+    operator.post(page(Cluster, "change", cluster.pk), {**change, "kubeconfig": KUBECONFIG.replace("very", "quite")})
+    credentials = cluster_get_for_work(cluster_id=cluster.pk).credentials
+    assert credentials is not None
+    assert credentials.token == "a-quite-secret-token"
+    with system_scope("a test reads the platform's audit trail"):
+        assert "secret" not in str(list(AuditEvent.objects.values_list("detail", flat=True)))
+
+
+def test_a_pools_cost_and_capacity_are_the_operators(operator: Client, db: None) -> None:
+    cluster = observe(make_cluster(), gpu_node("a", 1))
+    pool = NodePool.objects.get()
+    form = {"capacity": 1, "discovered": "on", "cost_nanos_per_accelerator_hour": 900}
+    operator.post(page(NodePool, "change", pool.pk), form)
+    observe(cluster)
+    pool.refresh_from_db()
+    assert (pool.cost_nanos_per_accelerator_hour, pool.discovered, pool.capacity) == (900, True, 0)
+    operator.post(page(NodePool, "change", pool.pk), {**form, "capacity": 5})
+    pool.refresh_from_db()
+    assert (pool.discovered, pool.capacity) == (False, 5)
+
+
+def test_a_tenants_residency_policy_is_set_with_an_event(operator: Client, db: None) -> None:
+    tenant = make_tenant()
+    operator.post(page(Tenant, "change", tenant.pk), {"regions_allowed": "eu-north, eu-central"})
+    with system_scope("a test reads what the admin changed"):
+        tenant.refresh_from_db()
+        event = AuditEvent.objects.filter(tenant_id=tenant.pk).latest("sequence")
+    assert tenant.regions_allowed == ["eu-central", "eu-north"]
+    assert (event.action, event.detail["to"]) == ("tenant.residency_set", ["eu-central", "eu-north"])
+    assert "eu-central, eu-north" in operator.get(page(Tenant, "change", tenant.pk)).content.decode()
+    wrong = operator.post(page(Tenant, "change", tenant.pk), {"regions_allowed": "eu/north"}, follow=True)
+    assert "No region can be called" in wrong.content.decode()
+    with system_scope("a test reads what the admin changed"):
+        tenant.refresh_from_db()
+    assert (tenant.slug, tenant.regions_allowed) == ("acme", ["eu-central", "eu-north"])

@@ -13,6 +13,8 @@ from freehold.api import idempotency, pagination
 from freehold.api.parsing import RequestBody, validated
 from freehold.api.schema import answers, page_of
 from freehold.api.views import ApiView
+from freehold.billing.selectors import prices_that_matter
+from freehold.common import clock
 from freehold.common.errors import NotFound
 from freehold.db.rls import tenant_scope
 from freehold.serving import selectors, services
@@ -22,8 +24,7 @@ from freehold.tenancy.models import Tenant
 from freehold.tenancy.permissions import Operation
 
 
-class EndpointIn(RequestBody):
-    name = serializers.CharField(max_length=60, help_text="second half of the public model name")
+class PlacementIn(RequestBody):
     model = serializers.CharField(max_length=200, help_text="`tenant/name`")
     revision = serializers.CharField(
         max_length=200, default="main", help_text="branch, tag or commit; the commit it means now is pinned"
@@ -32,11 +33,19 @@ class EndpointIn(RequestBody):
         choices=[(mode.value, mode.value) for mode in BillingMode], default=BillingMode.TOKENS.value
     )
     replicas = serializers.IntegerField(default=1, min_value=0, max_value=services.MAX_REPLICAS)
-    flavor = serializers.CharField(max_length=40, required=False, allow_null=True, help_text="kind of GPU node")
-    region = serializers.CharField(max_length=40, required=False, allow_null=True)
+    flavor = serializers.CharField(
+        max_length=40, required=False, allow_null=True, help_text="kind of GPU node; without, one that holds the model"
+    )
+    region = serializers.CharField(
+        max_length=40, required=False, allow_null=True, help_text="without, any that the tenant may use"
+    )
     arguments = serializers.DictField(
         child=serializers.JSONField(), required=False, help_text="vLLM's, such as max_model_len"
     )
+
+
+class EndpointIn(PlacementIn):
+    name = serializers.CharField(max_length=60, help_text="second half of the public model name")
 
 
 class EndpointPatch(RequestBody):
@@ -106,7 +115,8 @@ class EndpointsView(ApiView):
         caller = self.caller(request, Operation.ENDPOINT_WRITE)
         wanted = validated(EndpointIn, request.data)
         wanted["billing_mode"] = BillingMode(wanted["billing_mode"])
-        _check_owner(caller.tenant, wanted["model"])
+        wanted["prices"] = prices_that_matter(mode=wanted["billing_mode"], at=clock.now())
+        check_owner(caller.tenant, wanted["model"])
 
         def create() -> Response:
             made = services.endpoint_create(actor=caller.actor, tenant_id=caller.tenant.pk, **wanted)
@@ -153,7 +163,7 @@ class EndpointView(ApiView):
             return Response(EndpointOut(endpoint).data, status=status.HTTP_202_ACCEPTED)
 
 
-def _check_owner(tenant: Tenant, model: str) -> None:
+def check_owner(tenant: Tenant, model: str) -> None:
     """Another tenant's model is as missing as one that never was."""
     slug, slash, _ = model.partition("/")
     if slash and slug != tenant.slug:

@@ -23,12 +23,14 @@ from freehold.console.visits import Visit, is_htmx, member_view, page
 from freehold.db.rls import tenant_scope
 from freehold.registry.choices import Task
 from freehold.serving import selectors, services
+from freehold.serving.events import event_list
 from freehold.serving.models import Endpoint
 from freehold.tenancy.permissions import Operation
 from freehold.wire import connection, logs
 
-STATUS_SECONDS, LOG_SECONDS, USAGE_SECONDS = 2, 2, 5
+STATUS_SECONDS, LOG_SECONDS, EVENT_SECONDS, USAGE_SECONDS = 2, 2, 5, 5
 LOG_LINES = 200
+EVENTS = 30
 
 
 class ScaleForm(forms.Form):
@@ -59,6 +61,12 @@ def endpoint_status(request: HttpRequest, visit: Visit, endpoint_id: str) -> Htt
 def endpoint_usage(request: HttpRequest, visit: Visit, endpoint_id: str) -> HttpResponseBase:
     """Usage and cost of the month so far."""
     return _usage(request, visit, _endpoint(visit, endpoint_id)).answer(request)
+
+
+@member_view(Operation.ENDPOINT_READ)
+def endpoint_events(request: HttpRequest, visit: Visit, endpoint_id: str) -> HttpResponseBase:
+    """What workers did to it, and what came of that."""
+    return _events(request, visit, _endpoint(visit, endpoint_id)).answer(request)
 
 
 @member_view(Operation.ENDPOINT_READ)
@@ -131,6 +139,7 @@ def _page(
         "endpoint": endpoint,
         "spec": spec,
         "status": _status(request, visit, endpoint),
+        "events": _events(request, visit, endpoint),
         "log": _logs(request, endpoint),
         "usage": _usage(request, visit, endpoint) if visit.may(Operation.USAGE_READ) else None,
         "calls": snippets.calls(
@@ -171,6 +180,20 @@ def _usage(request: HttpRequest, visit: Visit, endpoint: Endpoint) -> Live:
         name="endpoint-usage",
         url=reverse("console:endpoint-usage", args=[endpoint.public_id]),
         seconds=USAGE_SECONDS,
+    )
+
+
+def _events(request: HttpRequest, visit: Visit, endpoint: Endpoint) -> Live:
+    with tenant_scope(visit.tenant_id):
+        events = list(event_list(endpoint_id=endpoint.pk)[:EVENTS])
+    return live(
+        request,
+        "console/endpoints/events.html",
+        {"endpoint": endpoint, "events": events, "most": EVENTS},
+        element="div",
+        name="endpoint-events",
+        url=reverse("console:endpoint-events", args=[endpoint.public_id]),
+        seconds=EVENT_SECONDS,
     )
 
 
