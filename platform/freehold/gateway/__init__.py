@@ -13,6 +13,9 @@ through `wire`. Started as `python -m freehold.gateway`.
 - sse.py        streams, frame by frame: counted, renamed, and truthful about how they ended
 - answers.py    the same for answers in one piece
 - meter.py      open and settle; journal.py, slots.py: what survives a kill; shipper.py: what leaves for metering
-- private.py    health and Prometheus metrics on the private port; metrics.py: the numbers; accesslog.py: a line a
-request
+- state.py      one process a folder
+- departure.py  how it leaves: withdraw, drain, ship; drain.py: a command, what a pod's preStop runs
+- replay.py     a command: ships the journal of a gateway that is gone
+- private.py    health, Prometheus metrics and /drain on the private port; metrics.py: the numbers
+- accesslog.py  a line a request
 """

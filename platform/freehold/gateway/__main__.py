@@ -1,9 +1,8 @@
-"""`python -m freehold.gateway`: starts everything, waits for SIGTERM or SIGINT, drains, ships, ends."""
+"""`python -m freehold.gateway`: starts everything, waits for SIGTERM or SIGINT, leaves (departure.py), ends."""
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import signal
 import sys
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from freehold.common import env, logging
+from freehold.common import env, logging, ports
 from freehold.gateway.accesslog import AccessLog
 from freehold.gateway.app import Gateway
+from freehold.gateway.departure import Departure
 from freehold.gateway.http1 import Connection
 from freehold.gateway.journal import Journal
 from freehold.gateway.meter import Meter
@@ -22,12 +22,12 @@ from freehold.gateway.segments import JournalUnreadable
 from freehold.gateway.settings import Settings, from_environment
 from freehold.gateway.shipper import Shipper
 from freehold.gateway.slots import Slots
+from freehold.gateway.state import StateInUse, hold
 from freehold.gateway.upstream import Pool
 from freehold.wire.follow import Follower
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 _CANCEL_SECONDS = 5.0
 
@@ -36,20 +36,6 @@ log = logging.get_logger("freehold.gateway")
 
 class CannotStart(Exception):
     """The message says what to do."""
-
-
-def _lock(state: Path) -> int:
-    """Holds the state folder for this process; a second gateway on one journal would bill twice."""
-    state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(file)
-        raise CannotStart(
-            f"Another gateway uses {state}. Stop it, or set GATEWAY_STATE to a folder of its own."
-        ) from None
-    return file
 
 
 async def serve(settings: Settings) -> None:
@@ -81,21 +67,23 @@ async def serve(settings: Settings) -> None:
     tasks = [loop.create_task(work) for work in (follower.run(), journal.run(), shipper.run(), gateway.sweep())]
     for task in tasks:
         task.add_done_callback(lambda _: stop.set())  # none of them ends by itself: if one does, so do we
+    departure = Departure(gateway, journal, settings, lambda: not any(task.done() for task in tasks))
     private_connections: set[Connection] = set()
-    public = await _listen(lambda: Connection(gateway, settings, gateway.connections), settings.host, settings.port)
+    public = await _listen(lambda: Connection(gateway, settings, gateway.connections), [settings.host], settings.port)
     # Afterwards: whoever is told that we are ready finds us.
     private = await _listen(
-        lambda: Connection(Private(gateway), settings, private_connections),
-        settings.private_host,
+        lambda: Connection(Private(gateway, departure), settings, private_connections),
+        _with_loopback(settings.private_host),
         settings.private_port,
     )
     log.info(
         "gateway_started", host=settings.host, port=settings.port, epoch=journal.epoch, gateway=settings.gateway_id
     )
     await stop.wait()
-    log.info("gateway_draining", connections=len(gateway.connections))
+    leaving = departure.begin()
+    await departure.withdrawn.wait()
     public.close()
-    await gateway.drain()
+    await leaving
     failures = [task.exception() for task in tasks if task.done() and not task.cancelled()]
     for task in tasks:
         task.cancel()
@@ -110,14 +98,20 @@ async def serve(settings: Settings) -> None:
             raise failure
 
 
-async def _listen(factory: Callable[[], Connection], host: str, port: int) -> asyncio.Server:
+def _with_loopback(host: str) -> list[str]:
+    """Addresses to listen on, so that this machine can always come in by loopback."""
+    everywhere = {"", ports.LOOPBACK, "0.0.0.0"}  # noqa: S104 - compared with, not listened on
+    return [host] if host in everywhere else [host, ports.LOOPBACK]
+
+
+async def _listen(factory: Callable[[], Connection], hosts: list[str], port: int) -> asyncio.Server:
     loop = asyncio.get_running_loop()
     try:
-        return await loop.create_server(factory, host, port, backlog=4096)
+        return await loop.create_server(factory, hosts, port, backlog=4096)
     except OSError as error:
         raise CannotStart(
-            f"Port {port} on {host} cannot be listened on ({error.strerror}). Stop what uses it, or shift all ports "
-            "with FREEHOLD_PORT_OFFSET."
+            f"Port {port} on {' and '.join(hosts)} cannot be listened on ({error.strerror}). Stop what uses it, or "
+            "shift all ports with FREEHOLD_PORT_OFFSET."
         ) from error
 
 
@@ -126,9 +120,9 @@ def main() -> int:
     try:
         settings = from_environment()
         logging.configure(json=settings.json_log)
-        held = _lock(settings.state)
+        held = hold(settings.state)
         uvloop.run(serve(settings))
-    except (CannotStart, JournalUnreadable, env.ConfigurationError) as error:
+    except (CannotStart, StateInUse, JournalUnreadable, env.ConfigurationError) as error:
         sys.stderr.write(f"The gateway cannot start: {error}\n")
         return 1
     os.close(held)

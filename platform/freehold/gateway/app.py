@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from freehold.wire.records import RouteRecord
 
 _MODELS = "/v1/models"
+_GOING = ApiError(503, "This gateway is going out of service. Try again.", code="draining", retry_after=1)
 _SURFACES = {surface.path.encode(): surface for surface in bodies.SURFACES.values()}
 
 
@@ -52,7 +53,8 @@ class Gateway:
 
     Attributes:
         connections: client connections there are.
-        draining: set on SIGTERM; readyz fails.
+        draining: on the way out (departure.py): readyz fails, answers ask clients to close their connections.
+        refusing: further on the way out: new requests are answered 503.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Gateway:
         self.metrics = Metrics()
         self.connections: set[Connection] = set()
         self.draining = False
+        self.refusing = False
 
     # Service
 
@@ -87,6 +90,8 @@ class Gateway:
         if surface is None:
             return ApiError(404, "There is no such path.", code="unknown_url"), Shape.OPENAI
         try:
+            if self.refusing:
+                raise _GOING
             self._caller(request)
         except ApiError as error:
             self._note(request, error)
@@ -97,7 +102,10 @@ class Gateway:
         """Answers, or starts a relay."""
         path = request.path.partition(b"?")[0]
         surface = _SURFACES.get(path)
+        connection.draining = self.draining
         try:
+            if self.refusing:
+                raise _GOING
             if surface is not None:
                 _require_method(request, "POST")
                 self._infer(connection, request, surface)
@@ -206,14 +214,20 @@ class Gateway:
             return "the journal cannot be written"
         return ""
 
+    @property
+    def in_flight(self) -> int:
+        """Requests that are open."""
+        return self._settings.max_requests - self._slots.free
+
     def exposition(self) -> bytes:
         """Prometheus metrics."""
         snapshot, journal = self._snapshot, self._journal
         return self.metrics.render(
             {
                 "ready": not self.unready(),
+                "draining": self.draining,
                 "connections": len(self.connections),
-                "requests_in_flight": self._settings.max_requests - self._slots.free,
+                "requests_in_flight": self.in_flight,
                 "snapshot_age_seconds": time.time() - snapshot.taken_at if snapshot.loaded else -1,
                 "keys": len(snapshot.keys),
                 "routes": len(snapshot.routes),
@@ -241,18 +255,19 @@ class Gateway:
             self._access.flush()
 
     async def drain(self) -> None:
-        """Lets requests in flight end, for drain_seconds; then cuts them with an error frame."""
-        self.draining = True
-        for connection in list(self.connections):
-            connection.drain()
+        """Lets requests in flight end, for drain_seconds; then cuts them with an error frame. Connections that come
+        meanwhile are refused, and not waited for."""
+        leaving = set(self.connections)
+        for connection in leaving:
+            connection.drain(_GOING)
         deadline = time.monotonic() + self._settings.drain_seconds
-        while self.connections and time.monotonic() < deadline:  # noqa: ASYNC110
+        while leaving & self.connections and time.monotonic() < deadline:  # noqa: ASYNC110 - an end of many
             await asyncio.sleep(0.02)
-        for connection in list(self.connections):
+        for connection in leaving & self.connections:
             if isinstance(connection.job, Relay):
                 connection.job.cut()
         await asyncio.sleep(0)
-        for connection in list(self.connections):
+        for connection in leaving & self.connections:
             connection.cut()
         self._pool.close()
         self._access.flush()

@@ -356,10 +356,16 @@ class Connection(asyncio.Protocol):
             else:
                 self._transport.close()
 
-    def drain(self) -> None:
-        """Closes now where nothing is being answered, else after the answer."""
+    def drain(self, refusal: ApiError) -> None:
+        """Closes now where nothing is being answered, else after the answer. A request that is still arriving is told
+        `refusal` and not waited for."""
         self.draining = True
-        if self._current is None and not self._shut:
+        if self._current is not None or self._shut:
+            return
+        if self._parsing is not None:
+            self._refusal = self._refusal or (refusal, Shape.OPENAI)
+            self._pump()
+        else:
             self._close()
 
     def check(self, now: float) -> None:
@@ -378,6 +384,12 @@ class Connection(asyncio.Protocol):
                 self._pump()
         elif self.job is not None:
             self.job.check(now)
+
+    @property
+    def peer(self) -> str:
+        """The address of the client, without its port; empty where it is gone."""
+        address = self._transport.get_extra_info("peername")
+        return str(address[0]) if address else ""
 
     @property
     def busy(self) -> bool:

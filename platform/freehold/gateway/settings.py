@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _LONGEST_ID = 200  # as metering takes them
+_LONGEST_SECONDS = 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +28,7 @@ class Settings:
         gateway_id: GATEWAY_ID, else the host's name. Names this journal to metering; must be stable over restarts.
         region: FREEHOLD_REGION.
         host, port: FREEHOLD_HOST and common/ports.py.
-        private_host, private_port: loopback, whatever FREEHOLD_HOST says. Serves health and metrics.
+        private_host, private_port: GATEWAY_PRIVATE_HOST (loopback unless set). Serves health and metrics.
         max_requests: GATEWAY_MAX_REQUESTS. Requests in flight; one more is answered 503. Each has a slot on disk.
         max_head, max_body, max_answer: 64 KiB of request head, 32 MiB of body, 256 MiB of an answer in one piece.
         head_seconds, body_seconds, idle_seconds: how long a client may take for its head and body, or stay idle.
@@ -36,7 +38,11 @@ class Settings:
         answer_seconds: GATEWAY_ANSWER_SECONDS. From forwarding to the end of an answer in one piece.
         blocked_seconds: GATEWAY_BLOCKED_SECONDS. A client that takes no bytes for so long is cut off.
         write_buffer: GATEWAY_WRITE_BUFFER. Bytes waiting for one client above which its replica is not read from.
-        drain_seconds: GATEWAY_DRAIN_SECONDS. What requests in flight get after SIGTERM.
+        withdraw_seconds: GATEWAY_WITHDRAW_SECONDS. How long new requests are still served after readyz has begun to
+            fail: what load balancers need to notice. 0 where none is asked.
+        drain_seconds: GATEWAY_DRAIN_SECONDS. What requests in flight get after that.
+        ship_seconds: GATEWAY_SHIP_SECONDS. What metering gets to confirm all usage before the process ends.
+        replay_seconds: GATEWAY_REPLAY_SECONDS. The same for the journal of a gateway that is gone (replay.py).
         segment_bytes: GATEWAY_SEGMENT_BYTES. Size at which the journal begins a new segment.
         reserve_bytes: GATEWAY_RESERVE_BYTES. With less than this free on the journal's disk, new requests are refused,
         so
@@ -67,7 +73,10 @@ class Settings:
     answer_seconds: float = 600
     blocked_seconds: float = 60
     write_buffer: int = 64 * 1024
+    withdraw_seconds: float = 0
     drain_seconds: float = 30
+    ship_seconds: float = 20
+    replay_seconds: float = 600
     segment_bytes: int = 16 * 1024 * 1024
     reserve_bytes: int = 64 * 1024 * 1024
     resend_seconds: float = 30
@@ -75,15 +84,28 @@ class Settings:
     json_log: bool = True
 
 
+def _seconds(name: str, default: int, environ: Mapping[str, str]) -> float:
+    value = environ.get(name, "")
+    try:
+        number = float(value) if value else default
+    except ValueError:
+        number = -1
+    if not 0 <= number < _LONGEST_SECONDS:
+        raise env.ConfigurationError(f"{name}={value!r} is not a number of seconds.")
+    return number
+
+
+def departure_seconds(environ: Mapping[str, str] = os.environ) -> float:
+    """The longest that leaving takes by these settings. Raises env.ConfigurationError."""
+    parts = (("GATEWAY_WITHDRAW_SECONDS", 0), ("GATEWAY_DRAIN_SECONDS", 30), ("GATEWAY_SHIP_SECONDS", 20))
+    return sum(_seconds(name, default, environ) for name, default in parts)
+
+
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     """Settings as the environment has them. Raises env.ConfigurationError, naming the variable."""
 
     def seconds(name: str, default: int) -> float:
-        value = environ.get(name, "")
-        try:
-            return float(value) if value else default
-        except ValueError:
-            raise env.ConfigurationError(f"{name}={value!r} is not a number of seconds.") from None
+        return _seconds(name, default, environ)
 
     gateway_id = env.text("GATEWAY_ID", socket.gethostname(), environ=environ)
     if "/" in gateway_id or "\0" in gateway_id or len(gateway_id) > _LONGEST_ID:
@@ -91,12 +113,20 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
             f"GATEWAY_ID={gateway_id[:_LONGEST_ID]!r} must have at most {_LONGEST_ID} characters and no slash or NUL: "
             "metering would refuse its usage."
         )
+    private_host = env.text("GATEWAY_PRIVATE_HOST", ports.LOOPBACK, environ=environ)
+    try:
+        ipaddress.ip_address(private_host)
+    except ValueError:
+        raise env.ConfigurationError(
+            f"GATEWAY_PRIVATE_HOST={private_host!r} is not an IP address. Give the pod's own, or 0.0.0.0 for all."
+        ) from None
     state = environ.get("GATEWAY_STATE") or str(Path(env.text("FREEHOLD_DATA", environ=environ)) / "gateway")
     return Settings(
         redis_url=env.text("REDIS_URL", environ=environ),
         state=Path(state),
         gateway_id=gateway_id,
         region=env.text("FREEHOLD_REGION", "local", environ=environ),
+        private_host=private_host,
         max_requests=env.integer("GATEWAY_MAX_REQUESTS", 4_096, environ=environ),
         connect_seconds=seconds("GATEWAY_CONNECT_SECONDS", 5),
         first_token_seconds=seconds("GATEWAY_FIRST_TOKEN_SECONDS", 300),
@@ -104,7 +134,10 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         answer_seconds=seconds("GATEWAY_ANSWER_SECONDS", 600),
         blocked_seconds=seconds("GATEWAY_BLOCKED_SECONDS", 60),
         write_buffer=env.integer("GATEWAY_WRITE_BUFFER", 64 * 1024, environ=environ),
+        withdraw_seconds=seconds("GATEWAY_WITHDRAW_SECONDS", 0),
         drain_seconds=seconds("GATEWAY_DRAIN_SECONDS", 30),
+        ship_seconds=seconds("GATEWAY_SHIP_SECONDS", 20),
+        replay_seconds=seconds("GATEWAY_REPLAY_SECONDS", 600),
         segment_bytes=env.integer("GATEWAY_SEGMENT_BYTES", 16 * 1024 * 1024, environ=environ),
         reserve_bytes=env.integer("GATEWAY_RESERVE_BYTES", 64 * 1024 * 1024, environ=environ),
         resend_seconds=seconds("GATEWAY_RESEND_SECONDS", 30),

@@ -30,6 +30,7 @@ BATCH = 500
 IN_STREAM = 50_000  # records that may wait in Redis; the rest waits in the journal
 POLL_SECONDS = 0.2
 _RETRY_SECONDS = 1.0
+_CLOSE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +139,15 @@ class Shipper:
             self._send_again()
 
     async def close(self) -> None:
-        """Sends what is left, as far as Redis takes it, and disconnects."""
+        """Sends what is left, as far as Redis takes it within a moment, and disconnects."""
         try:
-            await self.step()
+            if self.sent < self._journal.sequence:
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await self.step()
         except (RedisError, OSError) as error:
             log.warning("shipping_interrupted", error=str(error), unshipped=self._journal.sequence - self.sent)
+        await self.disconnect()
+
+    async def disconnect(self) -> None:
+        """Leaves Redis as it stands."""
         await self._client.aclose()

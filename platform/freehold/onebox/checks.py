@@ -21,6 +21,7 @@ _LISTENERS: Final = {
     ports.WEB: "web",
     ports.GATEWAY: "gateway",
     ports.GATEWAY_METRICS: "gateway metrics",
+    ports.CONTROL_METRICS: "control plane metrics",
     ports.POSTGRES: "PostgreSQL",
     ports.REDIS: "Redis",
 }

@@ -45,6 +45,7 @@ def environment(
         "OBJECT_STORE_PATH": str(layout.data / "objects"),
         "GATEWAY_STATE": str(layout.data / "gateway"),
         "GATEWAY_ID": "local-0",
+        "GATEWAY_SHIP_SECONDS": "2",  # the control plane ends first, and the journal stays on this disk
         "SPT_NOENV": "1",  # setproctitle would overwrite the environment by which reap.py finds a process
         "NO_PROXY": _LOOPBACK,
         "no_proxy": _LOOPBACK,

@@ -75,7 +75,7 @@ def programs(layout: Layout, *, postgres: list[str], redis: list[str]) -> list[P
     return [
         Program("postgres", postgres, "postgres", 10, stop_signal="INT", stop_seconds=30, bare=True),
         Program("redis", redis, "redis", 20, stop_seconds=20, bare=True),
-        Program("gateway", [python, "-m", "freehold.gateway"], "gateway", 30, stop_seconds=35),
+        Program("gateway", [python, "-m", "freehold.gateway"], "gateway", 30, stop_seconds=45),
         Program(
             "web",
             [

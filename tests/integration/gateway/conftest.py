@@ -127,6 +127,7 @@ class Process:
             "GATEWAY_STATE": str(state),
             "GATEWAY_ID": "gateway-test",
             "GATEWAY_SWEEP_SECONDS": "0.1",
+            "GATEWAY_SHIP_SECONDS": "0",  # nobody drains here, so nothing is ever confirmed
             "FREEHOLD_PORT_OFFSET": str(self.offset),
             **settings,
         }
@@ -163,12 +164,12 @@ class Process:
         ) as self.http:
             yield
 
-    def _private(self, path: str) -> tuple[int, str]:
-        """From the private port; status 0 where it does not listen yet."""
-        assert self._process.poll() is None, self.log()
-        connection = http.client.HTTPConnection("127.0.0.1", 8402 + self.offset, timeout=5)
+    def private(self, path: str, method: str = "GET", host: str = "127.0.0.1") -> tuple[int, str]:
+        """From the private port: status and body; status 0 where it does not listen (yet)."""
+        assert self.is_running, self.log()
+        connection = http.client.HTTPConnection(host, 8402 + self.offset, timeout=DEADLINE)
         try:
-            connection.request("GET", path)
+            connection.request(method, path)
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
         except OSError:
@@ -178,11 +179,11 @@ class Process:
 
     async def is_ready(self) -> bool:
         """Whether it takes requests."""
-        return self._private("/readyz")[0] == 200
+        return self.private("/readyz")[0] == 200
 
     async def is_alive(self) -> bool:
         """Whether it answers at all."""
-        return self._private("/healthz")[0] == 200
+        return self.private("/healthz")[0] == 200
 
     async def is_idle(self) -> bool:
         """Whether nothing is in flight and everything settled is shipped."""
@@ -191,7 +192,7 @@ class Process:
 
     async def gauge(self, name: str) -> float:
         """A gauge of /metrics."""
-        text = self._private("/metrics")[1]
+        text = self.private("/metrics")[1]
         return next(
             float(line.split()[1]) for line in text.splitlines() if line.startswith(f"freehold_gateway_{name} ")
         )
@@ -206,6 +207,16 @@ class Process:
         line = next(line for line in self.log().splitlines() if "gateway_started" in line)
         epoch: str = json.loads(line)["epoch"]
         return epoch
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What its process is started with; for commands that belong to it."""
+        return dict(self._environment)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process lives."""
+        return self._process.poll() is None
 
     @property
     def pid(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,7 @@ from tests.integration.gateway.conftest import Process, publish, sha256, until
 from tests.integration.gateway.test_relay import hang_up, open_stream
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import redis
@@ -102,8 +104,48 @@ async def test_without_any_snapshot_it_is_not_ready(tmp_path: Path) -> None:
         assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
 
 
-async def test_a_full_disk_refuses_requests_and_readiness(tmp_path: Path, gateway_redis: str, engine: Engine) -> None:
-    gateway = Process(tmp_path / "state", gateway_redis, GATEWAY_RESERVE_BYTES=str(1 << 60))
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of 2 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(folder)], check=False)
+    if mounted.returncode:
+        pytest.skip("only root may mount a small disk")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+async def test_a_full_disk_fails_readiness_and_refuses_requests_until_there_is_room(
+    small_disk: Path, redis_url: str, redis_client: redis.Redis, engine: Engine, own_usage: Usage
+) -> None:
+    publish(redis_client, engine.port)
+    async with Process(small_disk / "state", redis_url, GATEWAY_RESERVE_BYTES=str(512 * 1024)) as gateway:
+        assert (await gateway.http.post("/v1/chat/completions", json=CHAT)).status_code == 200
+        filler = small_disk / "filler"
+        filler.write_bytes(bytes(1536 * 1024))
+
+        async def is_unready() -> bool:
+            return gateway.private("/readyz")[0] == 503
+
+        await until(is_unready, "readiness failing")
+        assert "journal" in gateway.private("/readyz")[1]
+        served = len(engine.received)
+        answer = await gateway.http.post("/v1/chat/completions", json=CHAT)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "journal_full")
+        assert len(engine.received) == served
+
+        filler.unlink()
+        await until(gateway.is_ready, "readiness")
+        assert (await gateway.http.post("/v1/chat/completions", json=CHAT)).status_code == 200
+        await until(lambda: len(own_usage.records()) == 2)
+
+
+async def test_a_disk_that_was_full_at_the_start_is_no_less_refused(
+    tmp_path: Path, redis_url: str, redis_client: redis.Redis, engine: Engine
+) -> None:
+    publish(redis_client, engine.port)
+    gateway = Process(tmp_path / "state", redis_url, GATEWAY_RESERVE_BYTES=str(1 << 60))
     gateway.expect_ready = False
 
     async def refused() -> bool:
@@ -113,7 +155,7 @@ async def test_a_full_disk_refuses_requests_and_readiness(tmp_path: Path, gatewa
     async with gateway:
         await until(refused)
         assert engine.received == []
-        assert await gateway.gauge("ready") == 0
+        assert gateway.private("/readyz")[0] == 503
 
 
 async def test_a_revoked_key_is_refused_while_it_runs(

@@ -84,12 +84,14 @@ INSTALLED_APPS = [
     "freehold.serving",
     "freehold.metering",
     "freehold.billing",
+    "freehold.operations",
     "freehold.api",
     "freehold.hub",
     "freehold.console",
 ]
 
 MIDDLEWARE = [
+    "freehold.config.health.HealthMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "freehold.console.middleware.ContentSecurityPolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
