@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 from psycopg import sql
 
-_LOCK = 0x46524545  # "FREE": one migration at a time
+from freehold.db.migration_lock import MIGRATION_LOCK
 
 _GRANTS = (
     "GRANT USAGE ON SCHEMA public TO {role}",
@@ -34,10 +34,10 @@ class Command(BaseCommand):
         role = settings.DATABASES["default"]["USER"]
         owner = connections["owner"]
         with owner.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+            cursor.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
             try:
                 call_command("migrate", database="owner", interactive=False, verbosity=options["verbosity"])
                 for grant in _GRANTS:
                     cursor.execute(sql.SQL(grant).format(role=sql.Identifier(role)))
             finally:
-                cursor.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
+                cursor.execute("SELECT pg_advisory_unlock(%s)", [MIGRATION_LOCK])
