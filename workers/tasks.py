@@ -3,39 +3,64 @@
 from __future__ import annotations
 
 import uuid
+from datetime import datetime
+from typing import Any
 
 from celery import shared_task
 
 from freehold.api.idempotency import records_purge
 from freehold.common import clock
 from freehold.common.logging import get_logger
+from freehold.fleet.choices import RuntimeKind
 from freehold.fleet.models import Cluster
+from freehold.operations.services import queue_heartbeat_record
 from freehold.registry.imports import imports_due
 from freehold.serving import publication as serving_publication
+from freehold.serving.events import events_purge
 from freehold.serving.selectors import clusters_due
 from freehold.tenancy import publication as tenancy_publication
 from freehold.wire import hints
 from workers.jobs import billing, garbage, imports, metering, storage
-from workers.reconcile.loop import reconcile_cluster
-from workers.runtimes.registry import runtime_of
+from workers.reconcile import clusters
 
 log = get_logger(__name__)
+
+RESYNC_EXPIRES_SECONDS = 10.0
+CHECK_EXPIRES_SECONDS = 30.0
 
 
 @shared_task(name=hints.RECONCILE)
 def reconcile(cluster_id: str) -> None:
     """Looks at the due endpoints of one cluster. A disabled one too: nothing new is placed there, what runs is kept
     up."""
-    cluster = Cluster.objects.filter(pk=uuid.UUID(cluster_id)).first()
-    if cluster is not None:
-        reconcile_cluster(cluster.pk, runtime_of(cluster.runtime))
+    clusters.cluster_reconcile(uuid.UUID(cluster_id))
 
 
 @shared_task(name="workers.reconcile_due")
 def reconcile_due() -> None:
-    """The periodic resync: whatever a lost hint left behind is looked at here."""
+    """The periodic resync: whatever a lost hint left behind is asked for again. One task a cluster: one that does not
+    answer holds up no other."""
     for cluster_id in clusters_due(now=clock.now()):
-        reconcile(str(cluster_id))
+        hints.send(hints.RECONCILE, str(cluster_id), expires=RESYNC_EXPIRES_SECONDS)
+
+
+@shared_task(name=hints.CHECK_CLUSTER)
+def check_cluster(cluster_id: str) -> None:
+    """Looks at one cluster itself: reachable, nodes, permissions, orphans."""
+    clusters.cluster_check(uuid.UUID(cluster_id))
+
+
+@shared_task(name="workers.check_clusters")
+def check_clusters() -> None:
+    """Asks for a look at every Kubernetes cluster."""
+    for cluster_id in Cluster.objects.filter(runtime=RuntimeKind.KUBERNETES.value).values_list("pk", flat=True):
+        hints.send(hints.CHECK_CLUSTER, str(cluster_id), expires=CHECK_EXPIRES_SECONDS)
+
+
+@shared_task(name="workers.purge_events")
+def purge_events() -> None:
+    """Events of endpoints that are older than anybody asks for."""
+    events_purge()
 
 
 @shared_task(name="workers.publish_all")
@@ -95,3 +120,14 @@ def ensure_partitions() -> None:
 def purge_idempotency_records() -> None:
     """Answers kept for Idempotency-Key, once nobody may ask for them again."""
     records_purge()
+
+
+@shared_task(name=hints.HEARTBEAT, bind=True)
+def heartbeat(task: Any, queue: str, sent_at: str) -> None:
+    """Proves that the queue is worked off: a row in PostgreSQL says when the newest of these came through."""
+    queue_heartbeat_record(
+        queue=queue,
+        sent_at=datetime.fromisoformat(sent_at),
+        consumed_at=clock.now(),
+        worker=task.request.hostname or "",
+    )

@@ -38,7 +38,7 @@ def test_every_package_says_what_it_is_for() -> None:
 
 def test_only_one_file_names_a_port() -> None:
     """Everything listens where common/ports.py says."""
-    literal = {"8400", "8401", "8402", "8410", "8411"}
+    literal = {"8400", "8401", "8402", "8403", "8410", "8411"}
     named = [
         str(path.relative_to(ROOT))
         for source in ("platform/freehold", "workers")

@@ -21,11 +21,13 @@ ALLOWED = {
     "freehold.fleet.services": "operator: the fleet's audit trail is the platform's",
     "freehold.registry.garbage": "workers: what tenants' models use no more; operator: the store is checked",
     "freehold.serving.claims": "workers: claims and status",
+    "freehold.serving.events": "workers: old events are dropped",
     "freehold.serving.selectors": "workers: what is due",
     "freehold.serving.publication": "workers: resync",
     "freehold.serving.catalog.services": "operator: the catalog's audit trail is the platform's",
     "freehold.metering.drain": "workers: one stream carries every tenant's usage",
     "freehold.billing.services": "operator: price books; workers: the ledger",
+    "freehold.operations.figures": "operator: numbers over every tenant, naming none",
     "freehold.api.idempotency": "workers: outdated answers are dropped",
     "freehold.onebox.seed": "operator: seeding",
 }

@@ -36,9 +36,12 @@ def replicas(onebox: Onebox, endpoint: str) -> list[dict[str, Any]]:
 def test_vllms_own_error_reaches_the_customer_within_ten_seconds_of_its_exit(
     onebox: Onebox, api: httpx.Client, client: openai.OpenAI
 ) -> None:
-    """Eight million tokens of context fit no KV cache of 1 GiB, and the model does not have them."""
+    """A step of 32 tokens cannot serve 64 requests. What the model cannot read is refused before there is an engine."""
     model = endpoint_of(api, chat_of(onebox))["model"]
-    made = api.post("/endpoints", json={"name": "too-long", "model": model, "arguments": {"max_model_len": 8_000_000}})
+    refused = api.post("/endpoints", json={"name": "odd", "model": model, "arguments": {"max_model_len": 8_000_000}})
+    assert (refused.status_code, refused.json()["field"]) == (422, "arguments.max_model_len")
+    odd = {"max_num_seqs": 64, "max_num_batched_tokens": 32}
+    made = api.post("/endpoints", json={"name": "odd", "model": model, "arguments": odd})
     endpoint = made.raise_for_status().json()["id"]
     ends = list[Any]()
 
@@ -49,10 +52,10 @@ def test_vllms_own_error_reaches_the_customer_within_ten_seconds_of_its_exit(
     until(ended, bool, seconds=180)
     told = until(lambda: failing(get(api, endpoint)), bool, seconds=10 - (time.time() - ends[0].stat().st_mtime))
     assert told["reason"] == "EngineExited"
-    assert "max_model_len" in told["message"]
+    assert "max_num_batched_tokens" in told["message"]
     assert "Error: " in told["message"]
     with pytest.raises(openai.APIStatusError) as caught:
-        client.chat.completions.create(model="demo/too-long", messages=ASK)
+        client.chat.completions.create(model="demo/odd", messages=ASK)
     assert caught.value.status_code == 503, "a known model is never a 404"
     assert api.delete(f"/endpoints/{endpoint}").status_code == 202
     until(lambda: api.get(f"/endpoints/{endpoint}").status_code, lambda status: status == 404, seconds=90)

@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from freehold.common import clock, ids
-from workers.runtimes.base import Action, Exit, Observed, ObservedReplica, ReplicaState, RuntimeUnavailable, Verb
+from workers.manifests.spec import WorkloadSpec
+from workers.runtimes.base import (
+    Action,
+    Exit,
+    FetchToken,
+    Observed,
+    ObservedReplica,
+    Pace,
+    ReplicaState,
+    RuntimeUnavailable,
+    Scope,
+    StepRefused,
+    Verb,
+    Wanted,
+)
 
 
 class MemoryRuntime:
     """`replicas` is what a machine would hold; `applied` every step, in order."""
+
+    keeps_objects = False
+    pace = Pace()
+    batch = 50
+    parallel = 1
+    drain = timedelta(0)
 
     def __init__(self) -> None:
         self.replicas: dict[str, ObservedReplica] = {}
@@ -19,7 +39,7 @@ class MemoryRuntime:
         self.unreachable = False
         self.refuse = ""
 
-    def observe(self) -> Observed:
+    def observe(self, scope: Scope | None = None) -> Observed:
         if self.unreachable:
             raise RuntimeUnavailable("nobody answers")
         by_endpoint: dict[str, tuple[ObservedReplica, ...]] = {}
@@ -27,14 +47,17 @@ class MemoryRuntime:
             by_endpoint[replica.endpoint] = (*by_endpoint.get(replica.endpoint, ()), replica)
         return Observed(at=clock.now(), replicas=by_endpoint)
 
-    def apply(self, action: Action, *, endpoint: str, fetch_token: str) -> None:
+    def wanted(self, spec: WorkloadSpec, *, tenant_slug: str) -> Wanted:
+        return Wanted(tenant=(), endpoint=())
+
+    def apply(self, action: Action, *, endpoint: str, fetch_token: FetchToken | None) -> str:
         if endpoint == self.refuse:
-            raise RuntimeUnavailable("no room")
+            raise StepRefused("no room")
         self.applied.append(action)
         match action.verb:
             case Verb.CREATE:
                 assert action.spec is not None
-                self.tokens.append(fetch_token)
+                self.tokens.append(fetch_token.secret if fetch_token is not None else "")
                 name = ids.encode("rpl", ids.uuid7())
                 now = clock.now()
                 self.replicas[name] = ObservedReplica(
@@ -54,6 +77,7 @@ class MemoryRuntime:
                 self.replicas.pop(action.replica, None)
             case _:
                 raise AssertionError(action)
+        return ""
 
     def log_tail(self, endpoint: str, replica: str, *, lines: int) -> list[str]:
         return [f"log of {replica}"][:lines]

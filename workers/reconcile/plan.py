@@ -1,4 +1,5 @@
-"""plan(desired, observed, now) → what to do and why. Pure: no Django, no I/O, no clock of its own.
+"""plan(desired, observed, now) → what to do and why, for runtimes that start replicas themselves. Pure: no Django, no
+I/O, no clock of its own. (For those that keep objects: plan_objects.py.)
 
 The rules, in order: replicas that exited are remembered until a newer one explains itself; replicas of an older
 template stay until enough of the new one are ready; too many are reduced, the least useful first; too few are
@@ -20,7 +21,8 @@ FAILURES_FORGIVEN_AFTER = timedelta(minutes=10)
 READY_DEADLINE = timedelta(minutes=10)
 UNHEALTHY_DEADLINE = timedelta(seconds=60)
 
-_USEFUL = {ReplicaState.READY: 0, ReplicaState.STARTING: 1, ReplicaState.FETCHING: 2, ReplicaState.UNHEALTHY: 3}
+_USEFUL = {ReplicaState.READY: 0, ReplicaState.STARTING: 1, ReplicaState.FETCHING: 2}
+_USELESS = len(_USEFUL)
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def plan(desired: WorkloadSpec, observed: Sequence[ObservedReplica], now: dateti
     fitting = [replica for replica in live if replica.template_hash == desired.template_hash]
     outdated = [replica for replica in live if replica.template_hash != desired.template_hash]
 
-    fitting.sort(key=lambda replica: (_USEFUL[replica.state], replica.created_at, replica.id))
+    fitting.sort(key=lambda replica: (_USEFUL.get(replica.state, _USELESS), replica.created_at, replica.id))
     kept, surplus = fitting[: desired.replicas], fitting[desired.replicas :]
     actions += [_delete(replica, "more replicas than asked for", "ScaledDown") for replica in surplus]
     ready = sum(1 for replica in kept if replica.state is ReplicaState.READY)
@@ -72,7 +74,8 @@ def plan(desired: WorkloadSpec, observed: Sequence[ObservedReplica], now: dateti
         else:
             reason = f"{missing} of {desired.replicas} replicas missing"
             actions += [
-                Action(verb=Verb.CREATE, reason=reason, spec=desired, failures=failures) for _ in range(missing)
+                Action(verb=Verb.CREATE, reason=reason, spec=desired, failures=failures, needs_token=True)
+                for _ in range(missing)
             ]
     actions += _forget(exited, nothing_wanted=desired.replicas == 0, all_ready=ready == desired.replicas)
     return Plan(tuple(actions), next_at)

@@ -1,15 +1,20 @@
 """Runtime: the interface between reconcile and the place where engines run. Pure data, no Django, no I/O.
 
 A runtime is level-triggered like everything above it: `observe` tells what is there, `apply` does one idempotent step.
+
+There are two kinds. One starts engines itself (local): its plan is made of replicas. The other keeps objects from which
+somebody else makes replicas (Kubernetes): its `wanted` says which objects, and its plan is made of those.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
+
+import msgspec
 
 from workers.manifests.spec import WorkloadSpec
 
@@ -17,15 +22,17 @@ from workers.manifests.spec import WorkloadSpec
 class ReplicaState(StrEnum):
     """Where a replica is."""
 
+    PENDING = "pending"  # has no place yet, or its images are on their way
     FETCHING = "fetching"  # its weights are on their way
     STARTING = "starting"  # the engine process runs and does not answer yet
     READY = "ready"  # /health answers 200
     UNHEALTHY = "unhealthy"  # was ready, runs, does not answer
+    BACKOFF = "backoff"  # ended by itself; whoever made it starts it again
     STOPPING = "stopping"  # asked to end
     EXITED = "exited"  # gone; kept until forgotten, so that its end can be told
 
 
-LIVE = frozenset({ReplicaState.FETCHING, ReplicaState.STARTING, ReplicaState.READY, ReplicaState.UNHEALTHY})
+LIVE = frozenset(ReplicaState) - {ReplicaState.STOPPING, ReplicaState.EXITED}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +53,26 @@ class Exit:
     wanted: bool = False
 
 
+@dataclass(frozen=True)
+class Blocker:
+    """Why a replica cannot get a place, or cannot be made at all, for now. Nothing has failed, something is missing.
+
+    Attributes:
+        reason: one CamelCase word: `InsufficientCapacity`, `QuotaExceeded`, …
+        message: for the customer: what is missing.
+    """
+
+    reason: str
+    message: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class ObservedReplica:
     """One replica as the runtime finds it.
 
     Attributes:
+        exit: how it ended; of a live one, how it ended last time, while that is the newest thing to say of it.
+        blocker: what it waits for.
         failures: unwanted exits in a row that led to this start; the first start has 0.
         ready_at: when it first answered; None before.
         stop_wanted: of one that is stopping: its owner wanted that; otherwise it counts as failed.
@@ -67,26 +89,115 @@ class ObservedReplica:
     port: int = 0
     ready_at: datetime | None = None
     exit: Exit | None = None
+    blocker: Blocker | None = None
     detail: str = ""
     stop_wanted: bool = True
 
 
+@dataclass(frozen=True, order=True)
+class ObjectKey:
+    """Names one object in a cluster; `namespace` is empty for what has none."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservedObject:
+    """One object as the cluster has it.
+
+    Attributes:
+        document: the object as JSON. Thousands are held at once, and read one at a time: as dictionaries they would
+            take five times the memory.
+    """
+
+    key: ObjectKey
+    uid: str
+    document: bytes
+    deleting: bool = False
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The object, read anew each time."""
+        found: dict[str, Any] = msgspec.json.decode(self.document)
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Belonging:
+    """An object by name alone, and whose it says it is."""
+
+    key: ObjectKey
+    uid: str
+    endpoint: str
+    tenant: str
+    created_at: datetime
+
+
+Objects = Mapping[ObjectKey, ObservedObject]
+_NO_OBJECTS: Objects = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """What to observe, by public ids. Everything that these endpoints and tenants have, and maybe more."""
+
+    endpoints: Collection[str]
+    tenants: Collection[str]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Observed:
-    """Everything a runtime has, by endpoint."""
+    """Everything a runtime has.
+
+    Attributes:
+        replicas: by endpoint, oldest first.
+        objects: by endpoint; of a runtime that keeps objects.
+        tenant_objects: by tenant: what its endpoints share.
+        blockers: by endpoint: why replicas are not even made.
+    """
 
     at: datetime
     replicas: Mapping[str, tuple[ObservedReplica, ...]] = field(default_factory=dict)
+    objects: Mapping[str, Objects] = field(default_factory=dict)
+    tenant_objects: Mapping[str, Objects] = field(default_factory=dict)
+    blockers: Mapping[str, Blocker] = field(default_factory=dict)
 
     def of(self, endpoint: str) -> tuple[ObservedReplica, ...]:
         """Replicas of one endpoint, oldest first."""
         return self.replicas.get(endpoint, ())
 
+    def objects_of(self, endpoint: str) -> Objects:
+        """Objects of one endpoint."""
+        return self.objects.get(endpoint, _NO_OBJECTS)
+
+    def objects_of_tenant(self, tenant: str) -> Objects:
+        """Objects that a tenant's endpoints share."""
+        return self.tenant_objects.get(tenant, _NO_OBJECTS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """The objects that one endpoint needs, in the order in which to make them.
+
+    Attributes:
+        tenant: shared by all endpoints of its tenant.
+        endpoint: its own.
+    """
+
+    tenant: tuple[Mapping[str, Any], ...]
+    endpoint: tuple[Mapping[str, Any], ...]
+
 
 class Verb(StrEnum):
-    """What a plan does with a replica."""
+    """What a plan does with a replica or an object."""
 
     CREATE = "create"
+    APPLY = "apply"
     DELETE = "delete"
     KEEP = "keep"
     WAIT = "wait"
@@ -95,7 +206,14 @@ class Verb(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Action:
-    """One step of a plan and why. `spec` is there for CREATE only."""
+    """One step of a plan and why, with a replica or with an object.
+
+    Attributes:
+        spec: of a replica to CREATE.
+        manifest: of an object to CREATE or APPLY.
+        uid: of an object to DELETE: another one of the same name is left alone.
+        needs_token: the step hands over a fetch token.
+    """
 
     verb: Verb
     reason: str
@@ -103,23 +221,76 @@ class Action:
     spec: WorkloadSpec | None = None
     failures: int = 0
     cause: str = ""
+    object: ObjectKey | None = None
+    manifest: Mapping[str, Any] | None = None
+    uid: str = ""
+    needs_token: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchToken:
+    """Reads the one revision that an endpoint serves, until it expires."""
+
+    secret: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """When to look again, in seconds: at what is settled, what is on its way, and what could not be done."""
+
+    steady: float = 30.0
+    moving: float = 1.0
+    blocked: float = 5.0
 
 
 class RuntimeUnavailable(Exception):
     """The place where engines run cannot be reached: nothing is known, so nothing is changed."""
 
 
-class Runtime(Protocol):
-    """What reconcile drives. Both methods may block for a short while and raise RuntimeUnavailable."""
+class StepRefused(Exception):
+    """One step was refused, for a reason that the customer or operator can read; the others may go on."""
 
-    def observe(self) -> Observed:
-        """All replicas of all endpoints of this cluster."""
+
+class Runtime(Protocol):
+    """What reconcile drives. Methods may block for a short while and raise RuntimeUnavailable.
+
+    Attributes:
+        keeps_objects: replicas are made by somebody else from the objects that `wanted` names.
+        pace: how often its endpoints are looked at without a hint.
+        batch: endpoints that one pass takes at most.
+        parallel: endpoints whose steps may be taken at the same time, from several threads.
+        drain: what requests under way get between an endpoint's routes being withdrawn and its end.
+    """
+
+    @property
+    def keeps_objects(self) -> bool: ...
+
+    @property
+    def pace(self) -> Pace: ...
+
+    @property
+    def batch(self) -> int: ...
+
+    @property
+    def parallel(self) -> int: ...
+
+    @property
+    def drain(self) -> timedelta: ...
+
+    def observe(self, scope: Scope | None = None) -> Observed:
+        """What is there of the endpoints and tenants in `scope`; of all without one."""
         ...
 
-    def apply(self, action: Action, *, endpoint: str, fetch_token: str) -> None:
-        """Does one CREATE, DELETE or FORGET; doing it twice changes nothing. Returns before the replica is ready.
+    def wanted(self, spec: WorkloadSpec, *, tenant_slug: str) -> Wanted:
+        """The objects for an endpoint; none where the runtime keeps no objects. Raises StepRefused."""
+        ...
 
-        `fetch_token` reads the one revision that a CREATE serves, for an hour.
+    def apply(self, action: Action, *, endpoint: str, fetch_token: FetchToken | None) -> str:
+        """Does one step; doing it twice changes nothing. Returns before any replica is ready, with what there is to
+        say beyond the step's own reason (empty for nothing). Raises StepRefused.
+
+        `fetch_token` comes with a step that needs one.
         """
         ...
 

@@ -1,21 +1,75 @@
-"""Which runtime drives a cluster."""
+"""Which runtime drives a cluster. Runtimes are kept while what they are made from stays the same."""
 
 from __future__ import annotations
 
+import threading
+import uuid
 from functools import cache
 
-from freehold.fleet.choices import RuntimeKind
+import msgspec
+
+from freehold.common import env, ports
+from freehold.common.errors import InvalidInput
+from freehold.fleet.choices import ClusterAccess, RuntimeKind
+from freehold.fleet.cluster_settings import ClusterSettings
+from freehold.fleet.observations import WorkCluster
 from workers.runtimes.base import Runtime, RuntimeUnavailable
+from workers.runtimes.kubernetes.client import Api
+from workers.runtimes.kubernetes.runtime import KubernetesRuntime, Target
 from workers.runtimes.local.runtime import LocalRuntime, LocalSettings
+
+_lock = threading.Lock()
+_kept: dict[uuid.UUID, tuple[object, KubernetesRuntime]] = {}
+
+
+def runtime_of(cluster: WorkCluster) -> Runtime:
+    """The runtime of a cluster. Raises RuntimeUnavailable where its account cannot be used."""
+    return local_runtime() if cluster.runtime is RuntimeKind.LOCAL else kubernetes_runtime(cluster)
 
 
 @cache
-def _local() -> Runtime:
+def local_runtime() -> Runtime:
+    """The runtime of this machine."""
     return LocalRuntime(LocalSettings.from_environment())
 
 
-def runtime_of(kind: str) -> Runtime:
-    """The runtime of a cluster's kind. Raises RuntimeUnavailable for one that this installation does not have."""
-    if kind == RuntimeKind.LOCAL:
-        return _local()
-    raise RuntimeUnavailable(f"This installation has no runtime of the kind {kind!r}.")
+def kubernetes_runtime(cluster: WorkCluster) -> KubernetesRuntime:
+    """The runtime of a Kubernetes cluster. Raises RuntimeUnavailable where its account cannot be used."""
+    made_from = (cluster.access, cluster.credentials, cluster.settings, cluster.has_leader_worker_sets)
+    with _lock:
+        known = _kept.get(cluster.id)
+        if known is None or known[0] != made_from:
+            # One that is replaced is closed when its last call ends: somebody may be using it.
+            known = _kept[cluster.id] = (made_from, KubernetesRuntime(api_of(cluster), target_of(cluster)))
+        return known[1]
+
+
+def api_of(cluster: WorkCluster) -> Api:
+    """Connections to a cluster. Raises RuntimeUnavailable where its account cannot be used."""
+    if cluster.access is ClusterAccess.IN_CLUSTER:
+        return Api.of_this_cluster()
+    if cluster.credentials is None:
+        raise RuntimeUnavailable("The cluster has no kubeconfig. The operator must give it one.")
+    return Api.of_access(cluster.credentials)
+
+
+def target_of(cluster: WorkCluster) -> Target:
+    """A cluster with what its settings leave to the installation: our own image, and the hub's address.
+
+    Raises RuntimeUnavailable where the installation itself is set up wrongly.
+    """
+    try:
+        settings = _completed(cluster.settings)
+    except InvalidInput as error:
+        raise RuntimeUnavailable(f"The installation is not set up as it should be: {error.message}") from error
+    return Target(cluster=cluster.public_id, groups=cluster.has_leader_worker_sets, settings=settings)
+
+
+def _completed(settings: ClusterSettings) -> ClusterSettings:
+    images, network = settings.images, settings.network
+    if not images.fetcher:
+        images = msgspec.structs.replace(images, fetcher=env.text("FREEHOLD_PLATFORM_IMAGE", ""))
+    if not network.hub_url:
+        public = env.text("FREEHOLD_PUBLIC_URL", f"http://{ports.HOST}:{ports.WEB}")
+        network = msgspec.structs.replace(network, hub_url=public)
+    return msgspec.structs.replace(settings, images=images, network=network)

@@ -11,9 +11,9 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "freehold.config.settings.production")
 django.setup(set_prefix=False)
 
-from freehold.common import env, logging  # noqa: E402 - Django must be set up first
-from workers.watch.local import LocalWatch  # noqa: E402
-from workers.watch.logs import LogTails  # noqa: E402
+from freehold.common import env, liveness, logging  # noqa: E402 - Django must be set up first
+from freehold.operations.metrics import metrics_serve  # noqa: E402
+from workers.watch.clusters import ClusterWatches  # noqa: E402
 
 TICK_SECONDS = 0.25
 
@@ -24,10 +24,13 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    watch, tails = LocalWatch(), LogTails()
+    end_metrics = metrics_serve()
+    watches = ClusterWatches()
     while not stop.wait(TICK_SECONDS):
-        watch.tick()
-        tails.tick()
+        liveness.touch()
+        watches.tick()
+    watches.stop()
+    end_metrics()
 
 
 main()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from typing import Protocol
 
 import redis
 
 from freehold.common.logging import get_logger
 from freehold.wire import connection, logs
-from workers.runtimes.base import Runtime, RuntimeUnavailable
-from workers.runtimes.registry import runtime_of
+from workers.runtimes.base import RuntimeUnavailable
 
 log = get_logger(__name__)
 
@@ -18,11 +19,23 @@ PERIOD_SECONDS = 0.5
 LINE_CHARACTERS = 4_000
 
 
-class LogTails:
-    """Remembers, for each replica, which lines were already handed over."""
+class Source(Protocol):
+    """Where logs come from."""
 
-    def __init__(self, runtime: Runtime | None = None) -> None:
-        self._runtime = runtime
+    def replicas(self, endpoint: str) -> Iterable[str]:
+        """Ids of an endpoint's replicas there; none where the endpoint is somebody else's."""
+        ...
+
+    def log_tail(self, endpoint: str, replica: str, *, lines: int) -> list[str]:
+        """The newest lines, oldest first. Raises RuntimeUnavailable."""
+        ...
+
+
+class LogTails:
+    """Remembers, for each replica of one source, which lines were already handed over."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
         self._told: dict[tuple[str, str], list[str]] = {}
         self._next = 0.0
 
@@ -32,17 +45,15 @@ class LogTails:
             return
         self._next = time.monotonic() + PERIOD_SECONDS
         try:
-            self._runtime = self._runtime or runtime_of("local")
             wanted = set(logs.wanted(connection.client()))
             for endpoint in {endpoint for endpoint, _ in self._told} - wanted:
                 self._forget(endpoint)
-            if wanted:
-                observed = self._runtime.observe()
-                for endpoint in wanted:
-                    if not logs.keep(connection.client(), endpoint):
-                        self._forget(endpoint)
-                    for replica in observed.of(endpoint):
-                        self._tell(self._runtime, endpoint, replica.id)
+            for endpoint in wanted:
+                replicas = list(self._source.replicas(endpoint))
+                if replicas and not logs.keep(connection.client(), endpoint):
+                    self._forget(endpoint)
+                for replica in replicas:
+                    self._tell(endpoint, replica)
         except (RuntimeUnavailable, redis.RedisError) as error:
             log.warning("log_tail_interrupted", error=str(error))
 
@@ -50,8 +61,8 @@ class LogTails:
         for key in [key for key in self._told if key[0] == endpoint]:
             del self._told[key]
 
-    def _tell(self, runtime: Runtime, endpoint: str, replica: str) -> None:
-        lines = [line[:LINE_CHARACTERS] for line in runtime.log_tail(endpoint, replica, lines=TAIL_LINES)]
+    def _tell(self, endpoint: str, replica: str) -> None:
+        lines = [line[:LINE_CHARACTERS] for line in self._source.log_tail(endpoint, replica, lines=TAIL_LINES)]
         fresh = new_lines(self._told.get((endpoint, replica), []), lines)
         if fresh:
             logs.append(connection.client(), endpoint, replica, fresh)

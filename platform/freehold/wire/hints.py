@@ -15,11 +15,14 @@ from freehold.common.logging import get_logger
 log = get_logger(__name__)
 
 RECONCILE = "workers.reconcile"  # cluster id (text): look at this cluster's due endpoints
+CHECK_CLUSTER = "workers.check_cluster"  # cluster id (text): it is new or has changed, see whether it answers
 DRAIN_USAGE = "workers.drain_usage"
 IMPORT = "workers.import_models"  # an import waits
 COLLECT_GARBAGE = "workers.collect_garbage"  # tenant id (text): some of its content is used no more
 VERIFY = "workers.verify_contents"  # there is content that nobody has hashed
+HEARTBEAT = "workers.heartbeat"  # queue, when it was sent (ISO 8601): proves that the queue is worked off
 
+DEFAULT = "default"
 TRANSFERS = "transfers"  # the queue of what takes minutes or hours: imports, verification
 
 _SECONDS = 0.2
@@ -41,10 +44,11 @@ def _sender() -> Celery:
     return app
 
 
-def send(task: str, *arguments: str, queue: str = "default") -> bool:
-    """Sends a hint. Returns whether it was handed over; a failure is logged and otherwise ignored."""
+def send(task: str, *arguments: str, queue: str = DEFAULT, expires: float | None = None) -> bool:
+    """Sends a hint, worth nothing after `expires` seconds. Returns whether it was handed over; a failure is logged and
+    otherwise ignored."""
     try:
-        _sender().send_task(task, args=arguments, queue=queue, retry=False, ignore_result=True)
+        _sender().send_task(task, args=arguments, queue=queue, retry=False, ignore_result=True, expires=expires)
     except (OperationalError, OSError) as error:
         log.warning("hint_lost", task=task, error=str(error))
         return False

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pytest
 
 from tests.factories.workloads import workload
 from workers.manifests.spec import WeightsRef, WorkloadSpec
-from workers.runtimes.base import Action, ObservedReplica, ReplicaState, RuntimeUnavailable, Verb
+from workers.runtimes.base import Action, FetchToken, ObservedReplica, ReplicaState, StepRefused, Verb
 from workers.runtimes.fetcher import MANIFEST, File, digest_of
 from workers.runtimes.local import process, state
 from workers.runtimes.local.observation import terminate
@@ -29,6 +30,7 @@ ENGINE = Path(__file__).resolve().parents[2] / "fakes" / "engine_package"
 FIRST_PORT = 18500
 ENDPOINT = "ep_1"
 COMMIT = "c" * 40
+TOKEN = FetchToken(secret="token", expires_at=datetime(2100, 1, 1, tzinfo=UTC))
 
 
 @pytest.fixture
@@ -73,12 +75,12 @@ def warm(settings: LocalSettings, **play: Any) -> WorkloadSpec:
 
 
 def create(runtime: LocalRuntime, spec: WorkloadSpec) -> None:
-    runtime.apply(Action(verb=Verb.CREATE, reason="test", spec=spec), endpoint=ENDPOINT, fetch_token="token")
+    runtime.apply(Action(verb=Verb.CREATE, reason="test", spec=spec), endpoint=ENDPOINT, fetch_token=TOKEN)
 
 
 def delete(runtime: LocalRuntime, replica: ObservedReplica, cause: str = "ScaledDown") -> None:
     action = Action(verb=Verb.DELETE, reason="test", replica=replica.id, cause=cause)
-    runtime.apply(action, endpoint=ENDPOINT, fetch_token="")
+    runtime.apply(action, endpoint=ENDPOINT, fetch_token=None)
 
 
 def until(runtime: LocalRuntime, accept: Callable[[ObservedReplica], bool], *, seconds: float = 20) -> ObservedReplica:
@@ -124,7 +126,7 @@ def test_a_replica_starts_becomes_ready_and_ends_gracefully(runtime: LocalRuntim
     assert exited.exit is not None
     assert exited.exit.wanted
     assert process.started(pid) == 0
-    runtime.apply(Action(verb=Verb.FORGET, reason="test", replica=ready.id), endpoint=ENDPOINT, fetch_token="")
+    runtime.apply(Action(verb=Verb.FORGET, reason="test", replica=ready.id), endpoint=ENDPOINT, fetch_token=None)
     assert runtime.observe().of(ENDPOINT) == ()
 
 
@@ -279,7 +281,7 @@ def test_ports_of_others_are_left_alone_and_running_out_is_told(runtime: LocalRu
             create(runtime, spec)
         used = sorted(replica.port for replica in runtime.observe().of(ENDPOINT))
         assert used == [FIRST_PORT + 1, FIRST_PORT + 2, FIRST_PORT + 3]
-        with pytest.raises(RuntimeUnavailable, match="ports"):
+        with pytest.raises(StepRefused, match="ports"):
             create(runtime, spec)
         assert len(runtime.observe().of(ENDPOINT)) == 3
 
@@ -312,6 +314,6 @@ def test_a_pid_that_was_given_to_somebody_else_is_never_signalled(
 
 def test_an_endpoint_is_never_started_with_another_engine_than_it_pins(settings: LocalSettings) -> None:
     upgraded = LocalRuntime(LocalSettings(**{**vars(settings), "engine_digest": "sha256:newer"}))
-    with pytest.raises(RuntimeUnavailable, match="pins the engine sha256:e"):
+    with pytest.raises(StepRefused, match="pins the engine sha256:e"):
         create(upgraded, warm(settings))
     assert upgraded.observe().of(ENDPOINT) == ()

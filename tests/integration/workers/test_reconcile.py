@@ -30,7 +30,7 @@ from tests.factories.tenants import actor_in, make_endpoint, make_fleet, make_re
 from tests.fakes.runtime import MemoryRuntime
 from workers.reconcile import status
 from workers.reconcile.loop import reconcile_cluster
-from workers.runtimes.base import Action, Verb
+from workers.runtimes.base import Action, FetchToken, Verb
 
 pytestmark = pytest.mark.usefixtures("committed_db")
 
@@ -143,11 +143,11 @@ def test_routes_are_withdrawn_before_a_replica_is_ended(tenant: Tenant, redis_cl
     routed_at_delete: list[int] = []
     original = runtime.apply
 
-    def watched(action: object, **options: str) -> None:
-        if getattr(action, "verb", None) is Verb.DELETE:
+    def watched(action: Action, *, endpoint: str, fetch_token: FetchToken | None) -> str:
+        if action.verb is Verb.DELETE:
             published = route(redis_client)
             routed_at_delete.append(-1 if published is None else len(published.replicas))
-        original(action, **options)  # type: ignore[arg-type]
+        return original(action, endpoint=endpoint, fetch_token=fetch_token)
 
     runtime.apply = watched  # type: ignore[method-assign]
     run(runtime)
@@ -209,10 +209,10 @@ def test_trouble_with_one_endpoint_holds_up_nobody_else(tenant: Tenant) -> None:
     first, second, runtime = make_endpoint(tenant, "a"), make_endpoint(tenant, "b"), MemoryRuntime()
     original = runtime.apply
 
-    def poisoned(action: Action, *, endpoint: str, fetch_token: str) -> None:
+    def poisoned(action: Action, *, endpoint: str, fetch_token: FetchToken | None) -> str:
         if endpoint == first.public_id:
             raise ValueError("nobody thought of this")
-        original(action, endpoint=endpoint, fetch_token=fetch_token)
+        return original(action, endpoint=endpoint, fetch_token=fetch_token)
 
     runtime.apply = poisoned  # type: ignore[method-assign]
     run(runtime)

@@ -14,6 +14,7 @@ from freehold.wire import logs, names
 from tests.factories.tenants import make_endpoint, make_fleet, make_revision, make_tenant
 from tests.fakes.runtime import MemoryRuntime
 from workers.reconcile.loop import reconcile_cluster
+from workers.watch.clusters import tell
 from workers.watch.local import LocalWatch
 from workers.watch.logs import LogTails
 
@@ -37,14 +38,13 @@ def test_a_replica_that_became_ready_makes_its_endpoint_due_at_once(
     runtime = MemoryRuntime()
     reconcile_cluster(endpoint.cluster_id, runtime)
     watch = LocalWatch(runtime)
-    watch.tick()
+    watch.take()
     with system_scope("tests"):
         Endpoint.objects.update(next_reconcile_at=clock.now() + timedelta(hours=1))
     redis_client.delete("default")
-    watch.tick()
-    assert redis_client.llen("default") == 0, "nothing has changed"
+    assert watch.take() == set(), "nothing has changed"
     runtime.all_ready()
-    watch.tick()
+    tell(watch.take())
     assert redis_client.llen("default") == 1, "a hint for the worker"
     assert reconcile_cluster(endpoint.cluster_id, runtime).claimed == 1
 
@@ -54,7 +54,9 @@ def test_logs_are_told_while_somebody_looks_once_and_again_where_they_were_lost(
 ) -> None:
     runtime = MemoryRuntime()
     reconcile_cluster(endpoint.cluster_id, runtime)
-    tails = LogTails(runtime)
+    watch = LocalWatch(runtime)
+    watch.take()
+    tails = LogTails(watch)
     tick(tails)
     assert logs.read(redis_client, endpoint.public_id) == []
     logs.want(redis_client, endpoint.public_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workers.runtimes.local.errors import error_line
+from workers.runtimes.engine_errors import error_line
 
 TOO_LONG = """\
 (EngineCore pid=77) ERROR 11-23 16:01:02 [core.py:1100] Traceback (most recent call last):

@@ -9,7 +9,7 @@ from freehold.serving.choices import ConditionType, Phase
 from freehold.serving.conditions import EndpointStatus
 from tests.factories.workloads import NOW, crashed, replica, workload
 from workers.reconcile.plan import plan
-from workers.reconcile.status import MOVING, STEADY, derive, unknown
+from workers.reconcile.status import PACE, derive, unknown
 from workers.runtimes.base import Exit, ObservedReplica, ReplicaState
 
 READY, STARTING, FETCHING = ReplicaState.READY, ReplicaState.STARTING, ReplicaState.FETCHING
@@ -65,7 +65,7 @@ def test_a_failure_carries_the_engines_own_error_and_the_last_lines() -> None:
 def test_a_backoff_is_told_and_waited_for() -> None:
     found = status(1, [crashed("a", age=1, failures=2)])
     assert condition(found, ConditionType.PROGRESSING).reason == "BackingOff"
-    assert MOVING <= found.requeue_seconds <= 19.0
+    assert PACE.moving <= found.requeue_seconds <= 19.0
 
 
 def test_progress_says_what_is_happening() -> None:
@@ -82,8 +82,8 @@ def test_a_replica_that_is_about_to_end_gets_no_more_requests() -> None:
 
 
 def test_a_settled_endpoint_is_looked_at_rarely() -> None:
-    assert status(1, [replica("a", READY)]).requeue_seconds == STEADY
-    assert status(1, [replica("a", STARTING)]).requeue_seconds == MOVING
+    assert status(1, [replica("a", READY)]).requeue_seconds == PACE.steady
+    assert status(1, [replica("a", STARTING)]).requeue_seconds == PACE.moving
 
 
 def test_an_unreachable_cluster_changes_nothing_but_what_is_known() -> None:

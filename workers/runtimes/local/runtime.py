@@ -18,13 +18,25 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 from freehold.common import clock, env, ids, ports
 from freehold.common.ids import uuid7
 from workers.manifests import vllm
 from workers.manifests.spec import WorkloadSpec
-from workers.runtimes.base import Action, Observed, ObservedReplica, RuntimeUnavailable, Verb
+from workers.runtimes.base import (
+    Action,
+    FetchToken,
+    Observed,
+    ObservedReplica,
+    Pace,
+    RuntimeUnavailable,
+    Scope,
+    StepRefused,
+    Verb,
+    Wanted,
+)
 from workers.runtimes.local import state
 from workers.runtimes.local.observation import GRACE_SECONDS, SPAWN_SECONDS, observe_replica, terminate
 
@@ -84,12 +96,18 @@ class LocalSettings:
 class LocalRuntime:
     """Runtime (runtimes/base.py) on this machine."""
 
+    keeps_objects = False
+    pace = Pace()
+    batch = 50
+    parallel = 1
+    drain = timedelta(0)
+
     def __init__(self, settings: LocalSettings) -> None:
         self._settings = settings
 
     # Observe
 
-    def observe(self) -> Observed:
+    def observe(self, scope: Scope | None = None) -> Observed:
         """Raises RuntimeUnavailable where the folder cannot be read."""
         root = self._settings.root
         try:
@@ -110,21 +128,26 @@ class LocalRuntime:
 
     # Apply
 
-    def apply(self, action: Action, *, endpoint: str, fetch_token: str) -> None:
-        """Does one step. Raises RuntimeUnavailable where the disk or the ports are full."""
+    def wanted(self, spec: WorkloadSpec, *, tenant_slug: str) -> Wanted:
+        """Nothing: replicas are started here, step by step."""
+        return Wanted(tenant=(), endpoint=())
+
+    def apply(self, action: Action, *, endpoint: str, fetch_token: FetchToken | None) -> str:
+        """Does one step. Raises StepRefused where the disk or the ports are full."""
         folder = self._settings.root / endpoint / action.replica
         match action.verb:
             case Verb.CREATE if action.spec is not None:
                 try:
-                    self._create(action.spec, failures=action.failures, fetch_token=fetch_token)
+                    self._create(action.spec, failures=action.failures, fetch_token=_secret(fetch_token))
                 except (OSError, subprocess.TimeoutExpired) as error:
-                    raise RuntimeUnavailable(f"A replica cannot be started: {error}") from error
+                    raise StepRefused(f"A replica cannot be started: {error}") from error
             case Verb.DELETE:
                 self._stop(folder, cause=action.cause)
             case Verb.FORGET:
                 self._forget(folder)
             case _:
                 raise ValueError(f"{action.verb} is not a step")
+        return ""
 
     def _forget(self, folder: Path) -> None:
         """Moved away first: whoever observes sees a whole folder or none."""
@@ -138,7 +161,7 @@ class LocalRuntime:
     def _create(self, spec: WorkloadSpec, *, failures: int, fetch_token: str) -> None:
         settings = self._settings
         if settings.engine_digest not in {"", spec.engine_digest}:
-            raise RuntimeUnavailable(
+            raise StepRefused(
                 f"The endpoint pins the engine {spec.engine_digest[:19]}…, and this machine has "
                 f"{settings.engine_digest[:19]}…. Deploy it again to serve it with this one."
             )
@@ -262,7 +285,11 @@ class LocalRuntime:
                     yield port
                     return
         last = settings.first_port + settings.port_count - 1
-        raise RuntimeUnavailable(f"All ports for engines are taken ({settings.first_port} to {last}).")
+        raise StepRefused(f"All ports for engines are taken ({settings.first_port} to {last}).")
+
+
+def _secret(token: FetchToken | None) -> str:
+    return token.secret if token is not None else ""
 
 
 def _free(port: int) -> bool:

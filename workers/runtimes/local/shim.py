@@ -21,7 +21,8 @@ from types import FrameType
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[2]))
 
-from workers.runtimes.local import errors, process, state  # noqa: E402 - run by file and in isolation: see above
+from workers.runtimes import engine_errors  # noqa: E402 - run by file and in isolation: see above
+from workers.runtimes.local import process, state  # noqa: E402
 
 FETCHER = HERE.parent / "fetcher.py"
 # Routes are withdrawn when a replica is asked to end; gateways that have not heard yet get this long.
@@ -140,7 +141,7 @@ class Shim:
         if self.asked_to_end:
             self._end("Stopped", "It was asked to end.", code)
         else:
-            message = errors.error_line(lines) or _how(code)
+            message = engine_errors.error_line(lines) or _how(code)
             reason = "Killed" if code == -signal.SIGKILL else "EngineExited"
             self._end(reason, message, code, lines[-TOLD_LINES:])
 

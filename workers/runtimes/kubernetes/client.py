@@ -1,0 +1,317 @@
+"""One API server over HTTP: the official client's credentials, TLS and connections; our own paths, retries and errors.
+
+Objects travel as plain dictionaries: a pass over a thousand endpoints reads tens of thousands of fields it does not
+need, and the client's models would validate every one. API: https://kubernetes.io/docs/reference/using-api/api-concepts/.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import msgspec
+import urllib3
+from kubernetes import client as kubernetes_client
+from kubernetes import config as kubernetes_config
+
+from freehold.fleet.kubeconfig import Access
+from workers.manifests.kubernetes.names import FIELD_MANAGER
+from workers.runtimes.base import RuntimeUnavailable
+from workers.runtimes.kubernetes.resources import Resource
+
+CONNECT_SECONDS: Final = 3.0
+READ_SECONDS: Final = 15.0
+PAGE_SIZE: Final = 500
+METADATA_ONLY: Final = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json"
+_APPLY: Final = "application/apply-patch+yaml"
+_TRIES: Final = 3
+_LONGEST_PAUSE: Final = 5.0
+_BUSY: Final = frozenset({429, 503, 504})
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Part of a list, at `resource_version`: one JSON document an object, views into the page."""
+
+    items: list[msgspec.Raw]
+    resource_version: str
+
+
+class ApiError(Exception):
+    """The server understood the request and refused it.
+
+    Attributes:
+        status: HTTP's.
+        reason: Kubernetes' word (`NotFound`, `Conflict`, `Invalid`, `Forbidden`, `Expired`, …), or empty.
+        details: of its Status object.
+        retry_after: seconds it asks for, or None.
+    """
+
+    def __init__(
+        self, status: int, reason: str, message: str, details: Mapping[str, Any], retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.message = message
+        self.details = details
+        self.retry_after = retry_after
+
+
+class Api:
+    """Requests to one API server. Safe to use from several threads."""
+
+    def __init__(self, configuration: kubernetes_client.Configuration) -> None:
+        configuration.retries = False
+        self._configuration = configuration
+        self._client = kubernetes_client.ApiClient(configuration)
+        self._host = configuration.host.rstrip("/")
+
+    @classmethod
+    def of_access(cls, access: Access, *, connections: int = 8) -> Api:
+        """With credentials from a checked kubeconfig."""
+        configuration = kubernetes_client.Configuration()
+        kubernetes_config.load_kube_config_from_dict(  # type: ignore[no-untyped-call]
+            _document(access), client_configuration=configuration, persist_config=False
+        )
+        configuration.connection_pool_maxsize = connections
+        return cls(configuration)
+
+    @classmethod
+    def of_this_cluster(cls, *, connections: int = 8) -> Api:
+        """With the account of the pod that we are. Raises RuntimeUnavailable outside of a pod."""
+        configuration = kubernetes_client.Configuration()
+        try:
+            kubernetes_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        except kubernetes_config.ConfigException as error:
+            raise RuntimeUnavailable(
+                f"We do not run in a cluster with an account of our own ({error}) Register the cluster with a "
+                "kubeconfig instead."
+            ) from None
+        configuration.connection_pool_maxsize = connections
+        return cls(configuration)
+
+    def close(self) -> None:
+        """Closes its connections."""
+        self._client.rest_client.close()
+
+    # Requests
+
+    def get(self, path: str, query: Mapping[str, Any] | None = None) -> Json:
+        """One GET. Raises ApiError, RuntimeUnavailable."""
+        found: Json = msgspec.json.decode(self._ask("GET", path, query))
+        return found
+
+    def text(self, path: str, query: Mapping[str, Any] | None = None) -> str:
+        """A GET of plain text: a log. Raises ApiError, RuntimeUnavailable."""
+        return self._ask("GET", path, query).decode(errors="replace")
+
+    def post(self, path: str, body: Json) -> Json:
+        """One POST, never repeated. Raises ApiError, RuntimeUnavailable."""
+        data = self._ask("POST", path, None, msgspec.json.encode(body), "application/json", tries=1)
+        found: Json = msgspec.json.decode(data)
+        return found
+
+    def list(
+        self, resource: Resource, *, selector: str = "", namespace: str = "", fields: str = "", metadata: bool = False
+    ) -> Iterator[Json]:
+        """Every object of a kind. With `metadata`, contents stay where they are. Raises ApiError,
+        RuntimeUnavailable."""
+        for page in self.pages(resource, selector=selector, namespace=namespace, fields=fields, metadata=metadata):
+            for document in page.items:
+                yield msgspec.json.decode(document)
+
+    def pages(
+        self, resource: Resource, *, selector: str = "", namespace: str = "", fields: str = "", metadata: bool = False
+    ) -> Iterator[Page]:
+        """Like `list`, with the resource version from which a watch goes on. A list that expires between pages begins
+        anew, which repeats objects."""
+        query = {"limit": PAGE_SIZE, "labelSelector": selector, "fieldSelector": fields}
+        accept = METADATA_ONLY if metadata else "application/json"
+        token, restarted = "", False
+        while True:
+            try:
+                data = self._ask("GET", resource.path(namespace), {**query, "continue": token}, accept=accept)
+            except ApiError as error:
+                if error.status != 410 or restarted:
+                    raise
+                token, restarted = "", True
+                continue
+            page = msgspec.json.decode(data, type=_Page)
+            yield Page(page.items or [], page.metadata.resourceVersion)
+            token = page.metadata.continue_
+            if not token:
+                return
+
+    def apply(self, resource: Resource, manifest: Mapping[str, Any], *, force: bool = False) -> Json:
+        """Server-side apply: creates the object, or takes the fields of `manifest` as ours. Raises ApiError (409
+        where another manager has set a field otherwise, unless forced), RuntimeUnavailable."""
+        metadata = manifest["metadata"]
+        path = resource.path(metadata.get("namespace", ""), metadata["name"])
+        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict", "force": "true" if force else "false"}
+        data = self._ask("PATCH", path, query, msgspec.json.encode(manifest), _APPLY)
+        found: Json = msgspec.json.decode(data)
+        return found
+
+    def merge(self, path: str, patch: Json) -> Json:
+        """A JSON merge patch (RFC 7386). Raises ApiError, RuntimeUnavailable."""
+        data = self._ask("PATCH", path, None, msgspec.json.encode(patch), "application/merge-patch+json")
+        found: Json = msgspec.json.decode(data)
+        return found
+
+    def delete(self, resource: Resource, namespace: str, name: str, *, uid: str, foreground: bool = False) -> None:
+        """Deletes this very object; one that is gone, or was replaced by another, is no error. With `foreground` it
+        stays until what it owns is gone. Raises ApiError, RuntimeUnavailable."""
+        body = {
+            "preconditions": {"uid": uid},
+            "propagationPolicy": "Foreground" if foreground else "Background",
+        }
+        try:
+            self._ask("DELETE", resource.path(namespace, name), None, msgspec.json.encode(body), "application/json")
+        except ApiError as error:
+            gone = error.status == 404 or (error.status == 409 and "uid" in error.message.lower())
+            if not gone:
+                raise
+
+    def watch(
+        self, resource: Resource, *, selector: str, resource_version: str, seconds: int, silence_seconds: float
+    ) -> urllib3.BaseHTTPResponse:
+        """An open watch; its body is one JSON document a line. The socket times out after `silence_seconds` without
+        a byte: bookmarks come more often. Raises ApiError (410 where the version is too old), RuntimeUnavailable."""
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": seconds,
+            "labelSelector": selector,
+        }
+        return self._open("GET", resource.path(), query, None, None, "application/json", silence_seconds)
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None = None,
+        body: bytes | None = None,
+        content_type: str | None = None,
+        *,
+        accept: str = "application/json",
+        tries: int = _TRIES,
+    ) -> bytes:
+        """Whole answers. A server that is busy is asked again, as long as it wishes within reason."""
+        for left in range(tries - 1, -1, -1):
+            try:
+                data: bytes = self._open(method, path, query, body, content_type, accept, READ_SECONDS).data
+            except ApiError as error:
+                if error.status not in _BUSY or not left:
+                    raise
+                time.sleep(min(error.retry_after if error.retry_after is not None else 1.0, _LONGEST_PAUSE))
+            except urllib3.exceptions.HTTPError as error:  # the body broke off
+                if not left:
+                    raise RuntimeUnavailable(f"The cluster broke off its answer: {error}") from error
+            else:
+                return data
+        raise AssertionError("the last try returns or raises")
+
+    def _open(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None,
+        body: bytes | None,
+        content_type: str | None,
+        accept: str,
+        read_seconds: float,
+    ) -> urllib3.BaseHTTPResponse:
+        words = {name: value for name, value in (query or {}).items() if value not in {"", None}}
+        url = self._host + path + ("?" + urlencode(words) if words else "")
+        headers = {"Accept": accept, "User-Agent": FIELD_MANAGER}
+        token = self._configuration.auth_settings().get("BearerToken")
+        if token is not None and token["value"]:
+            headers["Authorization"] = token["value"]
+        if content_type is not None:
+            headers["Content-Type"] = content_type
+        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds)
+        pool = self._client.rest_client.pool_manager
+        for again in (True, False):
+            try:
+                response = pool.request(
+                    method, url, body=body, headers=headers, timeout=timeout, preload_content=False, redirect=False
+                )
+                break
+            except urllib3.exceptions.ProtocolError as error:
+                # A connection that was kept and had died meanwhile. All our requests may be repeated.
+                if not again:
+                    raise RuntimeUnavailable(f"The cluster closed the connection: {error}") from error
+            except (urllib3.exceptions.HTTPError, OSError) as error:
+                raise RuntimeUnavailable(f"The cluster cannot be reached: {_words(error)}") from error
+        if response.status >= 300:
+            raise _error(response)
+        return response
+
+
+class _ListMeta(msgspec.Struct):
+    continue_: str = msgspec.field(default="", name="continue")
+    resourceVersion: str = ""  # noqa: N815 - Kubernetes' word
+
+
+class _Page(msgspec.Struct):
+    metadata: _ListMeta
+    items: list[msgspec.Raw] | None = None
+
+
+def _document(access: Access) -> Json:
+    """A kubeconfig with nothing in it but what was checked."""
+
+    def encoded(data: bytes) -> str:
+        return base64.b64encode(data).decode()
+
+    cluster: Json = {"server": access.server, "insecure-skip-tls-verify": not access.verify}
+    if access.ca:
+        cluster["certificate-authority-data"] = encoded(access.ca)
+    if access.tls_server_name:
+        cluster["tls-server-name"] = access.tls_server_name
+    user: Json = {}
+    if access.token:
+        user["token"] = access.token
+    if access.client_certificate:
+        user["client-certificate-data"] = encoded(access.client_certificate)
+        user["client-key-data"] = encoded(access.client_key)
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "cluster", "cluster": cluster}],
+        "users": [{"name": "user", "user": user}],
+        "contexts": [{"name": "context", "context": {"cluster": "cluster", "user": "user"}}],
+        "current-context": "context",
+    }
+
+
+def _error(response: urllib3.BaseHTTPResponse) -> ApiError:
+    """The server's Status object, or its plain text: unknown paths are answered so."""
+    data = response.data
+    try:
+        status = msgspec.json.decode(data, type=Json)
+    except msgspec.DecodeError:
+        status = {"message": data.decode(errors="replace").strip()[:500]}
+    after = response.headers.get("Retry-After", "")
+    return ApiError(
+        status=response.status,
+        reason=str(status.get("reason") or ""),
+        message=str(status.get("message") or f"HTTP {response.status}"),
+        details=status.get("details") or {},
+        retry_after=float(after) if after.isdigit() else None,
+    )
+
+
+def _words(error: BaseException) -> str:
+    """urllib3 says where in our memory the connection lay; people need the cause."""
+    reason = getattr(error, "reason", None) or error
+    text = str(reason)
+    return text.split(">: ", 1)[-1] if ">: " in text else text
