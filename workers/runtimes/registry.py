@@ -10,6 +10,7 @@ import msgspec
 
 from freehold.common import env, ports
 from freehold.common.errors import InvalidInput
+from freehold.fleet import cluster_settings
 from freehold.fleet.choices import ClusterAccess, RuntimeKind
 from freehold.fleet.cluster_settings import ClusterSettings
 from freehold.fleet.observations import WorkCluster
@@ -54,22 +55,26 @@ def api_of(cluster: WorkCluster) -> Api:
 
 
 def target_of(cluster: WorkCluster) -> Target:
-    """A cluster with what its settings leave to the installation: our own image, and the hub's address.
+    """A cluster with what its settings leave to the installation: our own image, the hub's address, and in the cluster
+    that the workers themselves run in the namespace where web and gateways are.
 
     Raises RuntimeUnavailable where the installation itself is set up wrongly.
     """
     try:
-        settings = _completed(cluster.settings)
+        settings = _completed(cluster.settings, own=cluster.access is ClusterAccess.IN_CLUSTER)
     except InvalidInput as error:
         raise RuntimeUnavailable(f"The installation is not set up as it should be: {error.message}") from error
     return Target(cluster=cluster.public_id, groups=cluster.has_leader_worker_sets, settings=settings)
 
 
-def _completed(settings: ClusterSettings) -> ClusterSettings:
+def _completed(settings: ClusterSettings, *, own: bool) -> ClusterSettings:
     images, network = settings.images, settings.network
     if not images.fetcher:
         images = msgspec.structs.replace(images, fetcher=env.text("FREEHOLD_PLATFORM_IMAGE", ""))
+    if own and (namespace := env.text("FREEHOLD_NAMESPACE", "")):
+        network = cluster_settings.in_namespace(network, namespace)
     if not network.hub_url:
         public = env.text("FREEHOLD_PUBLIC_URL", f"http://{ports.HOST}:{ports.WEB}")
-        network = msgspec.structs.replace(network, hub_url=public)
+        url = env.text("FREEHOLD_HUB_URL", public) if own else public
+        network = msgspec.structs.replace(network, hub_url=url)
     return msgspec.structs.replace(settings, images=images, network=network)

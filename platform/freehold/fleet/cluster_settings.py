@@ -39,7 +39,16 @@ _MAY_BE_ZERO: Final = frozenset({"withdraw", "drain", "orphan_grace"})
 _LONGEST: Final = 7 * 86400  # seconds: sums of these stay within what Kubernetes counts
 _SLOWEST, _FASTEST = 1024**2, 1024**4  # bytes a second
 _LONGEST_ID: Final = "tnt-" + "0" * 26
+_NAMESPACE: Final = "freehold"  # where the installation is thought to be
 _PATH: Final = re.compile(r"`\$([^`]*)`$")
+
+
+def _ours(component: str, *, namespace: str = _NAMESPACE) -> Peer:
+    """Pods of a component of the installation."""
+    return {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+        "podSelector": {"matchLabels": {"app.kubernetes.io/component": component}},
+    }
 
 
 class Frozen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -92,15 +101,13 @@ class Network(Frozen, frozen=True):
         dns, hub, object_store: peers and ports that init containers and engines may reach. A hub or store outside of
             the cluster is an ipBlock.
         blocked: addresses that no ipBlock of ours ever includes; the clouds' metadata services by default.
-        hub_url: origin of the hub as pods reach it; empty for the installation's public address.
+        hub_url: origin of the hub as pods reach it. Empty: FREEHOLD_HUB_URL in the cluster that Freehold itself runs in,
+            the installation's public address in others.
+
+    The default peers are Freehold's own pods; in the cluster that it runs in, in the namespace where it is.
     """
 
-    gateway: tuple[Peer, ...] = (
-        {
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "freehold"}},
-            "podSelector": {"matchLabels": {"app.kubernetes.io/component": "gateway"}},
-        },
-    )
+    gateway: tuple[Peer, ...] = (_ours("gateway"),)
     metrics: tuple[Peer, ...] = ()
     dns: tuple[Peer, ...] = (
         {
@@ -109,12 +116,7 @@ class Network(Frozen, frozen=True):
         },
     )
     dns_ports: tuple[Port, ...] = (Port(port=53, protocol="UDP"), Port(port=53))
-    hub: tuple[Peer, ...] = (
-        {
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "freehold"}},
-            "podSelector": {"matchLabels": {"app.kubernetes.io/component": "web"}},
-        },
-    )
+    hub: tuple[Peer, ...] = (_ours("web"),)
     hub_ports: tuple[Port, ...] = (Port(port=ports.WEB),)
     object_store: tuple[Peer, ...] = ()
     object_store_ports: tuple[Port, ...] = (Port(port=443),)
@@ -128,6 +130,17 @@ class Network(Frozen, frozen=True):
             peers.without(getattr(self, name), self.blocked, field=f"settings.network.{name}")
         if self.hub_url:
             syntax.origin(self.hub_url, field="settings.network.hub_url")
+
+
+def in_namespace(network: Network, namespace: str) -> Network:
+    """With the peers that nobody has set in the installation's real namespace."""
+    default = Network()
+    moved = {
+        name: (_ours(component, namespace=namespace),)
+        for name, component in (("gateway", "gateway"), ("hub", "web"))
+        if getattr(network, name) == getattr(default, name)
+    }
+    return msgspec.structs.replace(network, **moved)
 
 
 class WeightsCache(Frozen, frozen=True):
@@ -298,7 +311,7 @@ class Rollout(Frozen, frozen=True):
 
 
 class ClusterSettings(Frozen, frozen=True):
-    """Everything. The default is a plain cluster with NVIDIA's device plugin and Freehold in the namespace `freehold`.
+    """Everything. The default is a plain cluster with NVIDIA's device plugin that Freehold itself runs in.
 
     Attributes:
         namespace_prefix: of tenants' namespaces.

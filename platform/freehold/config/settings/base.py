@@ -48,6 +48,7 @@ if _migrate_url := env.text("DATABASE_MIGRATE_URL", ""):
     DATABASES["owner"] = database(_migrate_url, pooled=False)
 
 PUBLIC_URL = env.text("FREEHOLD_PUBLIC_URL", f"http://{ports.ADDRESS}:{ports.WEB}").rstrip("/")
+HUB_URL = env.text("FREEHOLD_HUB_URL", "").rstrip("/")  # where engines' fetchers come by, if that is another
 GATEWAY_URL = env.text("FREEHOLD_GATEWAY_URL", f"http://{ports.ADDRESS}:{ports.GATEWAY}").rstrip("/")
 FREEHOLD_HOME = Path(env.text("FREEHOLD_HOME", str(ROOT / ".freehold")))
 FREEHOLD_DATA = Path(env.text("FREEHOLD_DATA", str(FREEHOLD_HOME / "data")))
