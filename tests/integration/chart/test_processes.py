@@ -33,7 +33,8 @@ def container(kind: str, name: str) -> dict[str, Any]:
 
 def environment(found: dict[str, Any], folder: Path, offset: int) -> dict[str, str]:
     """What the container finds; Secrets are the test's databases, and folders of the pod lie in `folder`."""
-    values = {
+    # Where this checkout and its tests lie, and so not to be moved below.
+    ours = {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}",
         "DJANGO_SETTINGS_MODULE": "freehold.config.settings.production",  # the image's
@@ -47,7 +48,8 @@ def environment(found: dict[str, Any], folder: Path, offset: int) -> dict[str, s
         "FREEHOLD_ENCRYPTION_KEYS": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
     }
     for name in ("DATABASE_URL", "REDIS_URL"):
-        values[name] = os.environ[name]
+        ours[name] = os.environ[name]
+    values: dict[str, str] = {}
     for source in found["envFrom"]:
         values |= pick(charts.rendered("minimum"), "ConfigMap", source["configMapRef"]["name"])["data"]
     for variable in found["env"]:
@@ -55,9 +57,9 @@ def environment(found: dict[str, Any], folder: Path, offset: int) -> dict[str, s
     # Not for the world while tests run.
     values |= {"FREEHOLD_HOST": ports.LOOPBACK, "GATEWAY_PRIVATE_HOST": ports.LOOPBACK}
     values |= {"FREEHOLD_METRICS_HOST": ports.LOOPBACK}
-    return {name: value.replace("/tmp/", f"{folder}/") for name, value in values.items()} | (
-        {"GATEWAY_STATE": str(folder / "gateway")} if "GATEWAY_STATE" in values else {}
-    )
+    if "GATEWAY_STATE" in values:
+        values["GATEWAY_STATE"] = str(folder / "gateway")
+    return {name: value.replace("/tmp/", f"{folder}/") for name, value in values.items()} | ours
 
 
 @contextmanager
