@@ -1,5 +1,17 @@
 {{/* HorizontalPodAutoscaler and PodDisruptionBudget, the same for all. Take root, component, name, kind, settings, labels. */}}
 
+{{/* How many. An autoscaler's number is the one that is there: left out, Kubernetes would make it one when autoscaling is
+switched on, until the autoscaler has looked. Takes root, kind, name and settings. */}}
+{{- define "freehold.replicas" -}}
+{{- if not .settings.autoscaling.enabled -}}
+replicas: {{ .settings.replicas }}
+{{- else -}}
+{{- with (lookup "apps/v1" .kind .root.Release.Namespace .name).spec -}}
+replicas: {{ int .replicas }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "freehold.autoscaler" -}}
 apiVersion: autoscaling/v2
 kind: HorizontalPodAutoscaler

@@ -16,7 +16,7 @@ from freehold.serving.choices import ConditionType, Phase
 from freehold.serving.events import event_list
 from freehold.serving.models import Endpoint
 from freehold.serving.services import endpoint_delete, endpoint_scale
-from tests.e2e.kubernetes.world import World, api, end_pods, kubeconfig, world
+from tests.e2e.kubernetes.world import World, api, end_pods, kubeconfig, watcher_kubeconfig, world
 from tests.factories.tenants import actor_in
 from workers.manifests.kubernetes import names
 from workers.reconcile.clusters import cluster_check
@@ -25,7 +25,7 @@ from workers.runtimes.kubernetes.client import Api
 from workers.runtimes.kubernetes.resources import Resource
 from workers.watch.kubernetes import ClusterWatch
 
-__all__ = ["api", "kubeconfig", "world"]  # fixtures
+__all__ = ["api", "kubeconfig", "watcher_kubeconfig", "world"]  # fixtures
 
 OF_THE_TENANT = (
     (resources.NETWORK_POLICY, names.DENY_POLICY),
@@ -247,9 +247,9 @@ def test_orphans_are_found_by_label_and_removed_and_strangers_are_left(world: Wo
     world.eventually(gone, "the orphan")
 
 
-def test_the_watcher_sees_edits_new_pods_and_deletions(world: World, kubeconfig: str) -> None:
+def test_the_watcher_sees_edits_new_pods_and_deletions(world: World, watcher_kubeconfig: str) -> None:
     watch = ClusterWatch(
-        Api.of_access(parse(kubeconfig)), cluster=world.cluster.public_id, name="test", groups=False, port=8000
+        Api.of_access(parse(watcher_kubeconfig)), cluster=world.cluster.public_id, name="test", groups=False, port=8000
     )
     watch.start()
     try:

@@ -1,5 +1,9 @@
 """A real cluster, named by FREEHOLD_TEST_KUBECONFIG: whatever API server, scheduler and controllers it has, no kubelet.
 
+That kubeconfig is the workers'. What the watcher and the tests themselves do, edits by hand and a look at the result,
+may have accounts of their own, FREEHOLD_TEST_WATCHER_KUBECONFIG and FREEHOLD_TEST_ADMIN_KUBECONFIG, so that the rights
+that the chart gives are really tested.
+
 Everything is in namespaces with a prefix of this run, which are removed afterwards. PostgreSQL and Redis are the
 session's own; workers' code runs in the test.
 """
@@ -35,6 +39,8 @@ from workers.runtimes.kubernetes.client import Api, ApiError
 from workers.runtimes.kubernetes.resources import Resource
 
 VARIABLE = "FREEHOLD_TEST_KUBECONFIG"
+WATCHER = "FREEHOLD_TEST_WATCHER_KUBECONFIG"
+ADMIN = "FREEHOLD_TEST_ADMIN_KUBECONFIG"
 IMAGE = "registry.example/freehold@sha256:" + "a" * 64
 ENGINE = "sha256:" + "b" * 64
 _REMOVED_SECONDS = 90
@@ -43,7 +49,7 @@ _PATIENCE_SECONDS = 30.0
 
 @dataclass
 class World:
-    """A registered cluster with a tenant that has a model."""
+    """A registered cluster with a tenant that has a model. `api` is the test's own way there."""
 
     api: Api
     cluster: Cluster
@@ -111,9 +117,19 @@ def kubeconfig() -> str:
     return Path(path).read_text()
 
 
+def _account(variable: str, otherwise: str) -> str:
+    path = os.environ.get(variable)
+    return Path(path).read_text() if path else otherwise
+
+
+@pytest.fixture(scope="session")
+def watcher_kubeconfig(kubeconfig: str) -> str:
+    return _account(WATCHER, kubeconfig)
+
+
 @pytest.fixture
 def api(kubeconfig: str) -> Iterator[Api]:
-    api = Api.of_access(parse(kubeconfig))
+    api = Api.of_access(parse(_account(ADMIN, kubeconfig)))
     yield api
     api.close()
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from django.core.management import get_commands
+from django.core.management import get_commands, load_command_class
+from django.core.management.base import BaseCommand
 
 from freehold.config.settings import base
 from freehold.fleet import cluster_settings
@@ -48,7 +50,17 @@ def test_every_command_that_pods_and_notes_name_exists() -> None:
         assert set(told) | set(run) <= set(known)
 
 
-@pytest.mark.parametrize("case", ["minimum", "existing-secrets", "everything"])
+@pytest.mark.parametrize("case", CASES)
+def test_every_option_that_the_notes_name_is_the_commands_own(case: str) -> None:
+    """Not Django's: its --settings would name a module."""
+    everybodys = set(BaseCommand().create_parser("manage.py", "any")._option_string_actions)
+    text = charts.notes(charts.values(case)).replace("\\\n", " ")
+    for name, rest in re.findall(r"manage\.py (\w+)(.*)", text):
+        parser = load_command_class(get_commands()[name], name).create_parser("manage.py", name)
+        assert set(re.findall(r"--[\w-]+", rest)) <= set(parser._option_string_actions) - everybodys, name
+
+
+@pytest.mark.parametrize("case", ["minimum", "existing-secrets", "everything", "evaluation"])
 def test_the_cluster_settings_in_the_notes_are_taken_and_fit_this_release(case: str) -> None:
     text = charts.notes(charts.values(case))
     document = text.split("<<'JSON'\n")[1].split("  JSON\n")[0]
@@ -88,6 +100,25 @@ def test_web_answers_to_its_public_host_and_to_its_service() -> None:
     data = pick(charts.rendered("minimum"), "ConfigMap", "freehold-config")["data"]
     hosts = data["ALLOWED_HOSTS"].split(",")
     assert hosts == ["freehold.example.com", "freehold-web", "freehold-web.freehold.svc"]
+
+
+@pytest.mark.parametrize("case", ["minimum", "everything"])
+def test_engines_of_this_cluster_fetch_from_webs_service(case: str) -> None:
+    found = charts.rendered(case)
+    data = pick(found, "ConfigMap", f"{prefix(case)}-config")["data"]
+    url = urlsplit(data["FREEHOLD_HUB_URL"])
+    service = pick(found, "Service", f"{prefix(case)}-web")["spec"]["ports"][0]
+    assert (url.scheme, url.hostname) == ("http", f"{prefix(case)}-web.{charts.NAMESPACE}.svc")
+    assert url.port == service["port"]
+    assert data["FREEHOLD_NAMESPACE"] == charts.NAMESPACE
+    # A NetworkPolicy sees the pod's port, whatever the Service's is.
+    (only,) = pick(found, "Deployment", f"{prefix(case)}-web")["spec"]["template"]["spec"]["containers"]
+    named = {port["name"]: port["containerPort"] for port in only["ports"]}
+    assert {port.port for port in cluster_settings.Network().hub_ports} == {named[service["targetPort"]]}
+
+
+def test_where_engines_are_elsewhere_web_has_no_way_in_without_tls() -> None:
+    assert "FREEHOLD_HUB_URL" not in pick(charts.rendered("remote-clusters"), "ConfigMap", "freehold-config")["data"]
 
 
 def test_a_database_url_of_the_evaluation_is_one_that_django_takes() -> None:

@@ -9,6 +9,7 @@ import pytest
 from freehold.common import ports
 from tests.factories import charts
 from tests.factories.charts import CASES, Manifest, pick
+from workers.manifests.kubernetes import manifest, names
 
 CASES_WITH_POLICIES = [case for case in CASES if case != "no-network-policies"]
 
@@ -68,6 +69,26 @@ def test_only_web_gateway_and_watcher_are_spoken_to() -> None:
 def test_the_gateway_reaches_engines_in_tenants_namespaces_alone() -> None:
     (rule,) = [rule for rule in policy("gateway")["egress"] if ports_of(rule) == {8000}]
     assert rule["to"] == [{"namespaceSelector": {"matchLabels": {"app.kubernetes.io/managed-by": "freehold"}}}]
+
+
+TENANTS = {"namespaceSelector": {"matchLabels": {"app.kubernetes.io/managed-by": "freehold"}}}
+CLIENTS = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "edge"}}}]
+
+
+def test_engines_fetch_from_web_whoever_its_clients_are() -> None:
+    (rule,) = policy("web", networkPolicy={"clients": {"peers": CLIENTS}})["ingress"]
+    assert TENANTS in rule["from"]
+    assert ports_of(rule) == {ports.WEB}
+    labels = manifest.labels(cluster="cl_a", tenant="tnt_a", component=names.TENANCY)
+    assert TENANTS["namespaceSelector"]["matchLabels"].items() <= labels.items()
+
+
+@pytest.mark.parametrize(("component", "case"), [("gateway", "minimum"), ("web", "remote-clusters")])
+def test_engines_reach_nothing_else_of_ours(component: str, case: str) -> None:
+    for rule in policy(
+        component, case, networkPolicy={"clients": {"peers": CLIENTS}, "prometheus": {"peers": CLIENTS}}
+    )["ingress"]:
+        assert TENANTS not in rule["from"]
 
 
 def test_metadata_services_are_out_of_reach() -> None:
