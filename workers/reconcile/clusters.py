@@ -17,18 +17,18 @@ from freehold.fleet.observations import (
     WorkCluster,
     cluster_get_for_work,
     cluster_record_facts,
+    cluster_record_orphans,
     cluster_record_unreachable,
 )
-from freehold.serving.claims import endpoints_claim, endpoints_known, tenants_known
+from freehold.serving.claims import endpoints_claim, endpoints_known, endpoints_wake, tenants_known
 from freehold.wire import hints
-from workers.reconcile.loop import Pass, mark_unreachable, reconcile_cluster
-from workers.reconcile.orphans import orphans
+from workers.reconcile.loop import AWAY, Pass, mark_unreachable, reconcile_cluster
+from workers.reconcile.orphans import orphans, owners
 from workers.runtimes.base import RuntimeUnavailable, StepRefused
 from workers.runtimes.registry import kubernetes_runtime, runtime_of
 
 log = get_logger(__name__)
 
-_AWAY = "The cluster does not answer. What runs there goes on running; it is tried again soon."
 _MISCONFIGURED = "The cluster is not set up as it should be. Ask the operator."
 _SEEN_OF_AWAY = 2_000
 
@@ -39,13 +39,13 @@ def cluster_reconcile(cluster_id: uuid.UUID) -> Pass:
     if cluster is None:
         return Pass()
     if (left := _left_alone_seconds(cluster)) > 0:
-        mark_unreachable(endpoints_claim(cluster_id=cluster_id, limit=_SEEN_OF_AWAY), _AWAY, seconds=left)
-        return Pass(unreachable=_AWAY)
+        mark_unreachable(endpoints_claim(cluster_id=cluster_id, limit=_SEEN_OF_AWAY), AWAY, seconds=left)
+        return Pass(unreachable=AWAY)
     try:
         runtime = runtime_of(cluster)
     except RuntimeUnavailable as error:
         done = Pass(unreachable=str(error))
-        mark_unreachable(endpoints_claim(cluster_id=cluster_id, limit=_SEEN_OF_AWAY), str(error))
+        mark_unreachable(endpoints_claim(cluster_id=cluster_id, limit=_SEEN_OF_AWAY), AWAY)
     else:
         done = reconcile_cluster(cluster_id, runtime)
     if done.unreachable and cluster.runtime is not RuntimeKind.LOCAL:
@@ -64,8 +64,13 @@ def cluster_check(cluster_id: uuid.UUID) -> None:
         return
     try:
         runtime = kubernetes_runtime(cluster)
-        cluster_record_facts(cluster_id=cluster_id, facts=runtime.facts())
-        _sweep(cluster)
+        if not cluster_record_facts(cluster_id=cluster_id, facts=runtime.facts()):
+            return
+        if cluster.retry_at is not None and endpoints_wake(cluster_id=cluster_id):
+            hints.send(hints.RECONCILE, str(cluster_id))
+        found = _cluster(cluster_id)  # whether it has LeaderWorkerSets may have changed just now
+        if found is not None:
+            _sweep(found)
     except RuntimeUnavailable as error:
         cluster_record_unreachable(cluster_id=cluster_id, message=str(error))
         log.warning("cluster_unreachable", cluster=cluster.name, error=str(error))
@@ -73,13 +78,21 @@ def cluster_check(cluster_id: uuid.UUID) -> None:
 
 def _sweep(cluster: WorkCluster) -> None:
     runtime = kubernetes_runtime(cluster)
+    timing = cluster.settings.timing
+    belongings = runtime.inventory()
     found = orphans(
-        runtime.inventory(),
+        belongings,
         endpoints_known=lambda keys: endpoints_known(cluster_id=cluster.id, endpoint_ids=keys),
         tenants_known=lambda keys: tenants_known(cluster_id=cluster.id, tenant_ids=keys),
-        grace=timedelta(seconds=cluster.settings.timing.orphan_grace),
+        grace=timedelta(seconds=timing.orphan_grace),
         now=clock.now(),
     )
+    lost = owners(found, belongings)
+    if len(lost) > timing.orphans_at_once:
+        log.error("orphans_left", cluster=cluster.name, endpoints=len(lost))
+        cluster_record_orphans(cluster_id=cluster.id, left=len(lost))
+        return
+    cluster_record_orphans(cluster_id=cluster.id, left=0)
     for action in found:
         try:
             runtime.apply(action, endpoint="", fetch_token=None)

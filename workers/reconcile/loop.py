@@ -14,15 +14,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
+from types import MappingProxyType
 
 from freehold.common import clock
 from freehold.common.logging import get_logger
 from freehold.metering.choices import ReplicaState as MeteredState
-from freehold.metering.services import replica_interval_record
+from freehold.metering.services import replica_interval_record, replica_intervals_open
 from freehold.registry.fetch_tokens import SECONDS as TOKEN_SECONDS
 from freehold.registry.services import fetch_token_create
-from freehold.serving.choices import Phase
+from freehold.serving.choices import ConditionType, Phase
 from freehold.serving.claims import (
     Claim,
     endpoint_is_last,
@@ -31,12 +33,12 @@ from freehold.serving.claims import (
     endpoints_release,
     status_unchanged,
 )
-from freehold.serving.conditions import EndpointStatus
+from freehold.serving.conditions import EndpointStatus, Event
 from freehold.serving.errors import StaleLock
 from workers.manifests.spec import WorkloadSpec
 from workers.reconcile import events, status
 from workers.reconcile.plan import Plan, plan
-from workers.reconcile.plan_objects import WORKLOADS, Finalization, plan_endpoint, plan_finalize, plan_tenant
+from workers.reconcile.plan_objects import WORKLOADS, Finalization, plan_endpoint, plan_finalize, plan_stop, plan_tenant
 from workers.reconcile.workload import scope_of, workload_of
 from workers.runtimes.base import (
     Action,
@@ -44,6 +46,8 @@ from workers.runtimes.base import (
     ObjectKey,
     Objects,
     Observed,
+    ObservedReplica,
+    ReplicaState,
     Runtime,
     RuntimeUnavailable,
     StepRefused,
@@ -53,6 +57,7 @@ from workers.runtimes.base import (
 
 log = get_logger(__name__)
 
+AWAY = "The cluster does not answer. What runs there goes on running; it is tried again soon."
 FAILED_PAUSE_SECONDS = 15.0
 UNREACHABLE_PAUSE_SECONDS = 10.0
 # A claim that is about to expire is not acted upon: another worker may hold the endpoint before we are done.
@@ -117,11 +122,19 @@ def reconcile_cluster(cluster_id: uuid.UUID, runtime: Runtime, *, limit: int | N
     return done
 
 
-def mark_unreachable(claims: Sequence[Claim], message: str, *, seconds: float = UNREACHABLE_PAUSE_SECONDS) -> None:
-    """Says of every endpoint that nothing can be known of it now, and changes nothing else."""
+def mark_unreachable(
+    claims: Sequence[Claim],
+    message: str,
+    *,
+    seconds: float = UNREACHABLE_PAUSE_SECONDS,
+    told: Mapping[uuid.UUID, tuple[Event, ...]] = MappingProxyType({}),
+) -> None:
+    """Says of every endpoint that nothing can be known of it now, and changes nothing else. `told`: by endpoint, what
+    was still done before the cluster went silent."""
     alike = []
     for claim in claims:
         found = status.unknown(Phase(claim.endpoint.phase), message, seconds=seconds)
+        found = replace(found, events=told.get(claim.endpoint.pk, ()))
         if status_unchanged(claim=claim, status=found):
             alike.append(claim)
             continue
@@ -140,6 +153,7 @@ class _Round:
         self._lease = claims[0].lease
         self._runtime = runtime
         self._observed = Observed(at=clock.now())
+        self._under_way: list[_Work] = []
         self._shared_done: set[ObjectKey] = set()
         self._shared_refused: dict[str, str] = {}
         self._alike: dict[float, list[Claim]] = {}
@@ -154,18 +168,30 @@ class _Round:
                 self._chunk(list(islice(self._open.values(), _CHUNK)))
         except RuntimeUnavailable as error:
             self._pass.unreachable = str(error)
-            mark_unreachable(list(self._open.values()), str(error))
+            self._pass.steps += sum(len(work.taken) for work in self._under_way)
+            told = {work.claim.endpoint.pk: events.of_steps(work.taken) for work in self._under_way}
+            # Where exactly, and in whose words, is for the operator, who reads it on the cluster.
+            said = AWAY if self._runtime.keeps_objects else str(error)
+            mark_unreachable(list(self._open.values()), said, told=told)
+            self._open.clear()
+        except Exception:  # not of one endpoint: nothing could be read of any
+            self._pass.failed += len(self._open)
+            log.exception("observation_failed")
+            endpoints_release(claims=list(self._open.values()), pause_seconds=FAILED_PAUSE_SECONDS)
             self._open.clear()
         for seconds, claims in self._alike.items():
             endpoints_release(claims=claims, pause_seconds=seconds)
-        self._pass.unfinished = len(self._open)
+        self._pass.unfinished += len(self._open)
         endpoints_release(claims=list(self._open.values()), pause_seconds=0.0)
         return self._pass
 
     def _chunk(self, claims: Sequence[Claim]) -> None:
         if clock.now() > self._lease.expires_at - _RENEW_WITH_LEFT:
-            self._lease.renew()
-        works = []
+            held = self._lease.renew()
+            for claim in [claim for key, claim in self._open.items() if key not in held]:
+                self._lost(claim)
+            claims = [claim for claim in claims if claim.endpoint.pk in held]
+        works = self._under_way = []
         for claim in claims:
             with self._alone(claim):
                 works.append(self._prepare(claim))
@@ -185,14 +211,17 @@ class _Round:
         except RuntimeUnavailable:
             raise
         except StaleLock:
-            self._pass.stale += 1
-            self._open.pop(claim.endpoint.pk, None)
-            log.info("claim_lost", endpoint=claim.endpoint.public_id)
+            self._lost(claim)
         except Exception:  # whatever it is, it is logged, and tried again
             self._pass.failed += 1
             self._open.pop(claim.endpoint.pk, None)
             log.exception("reconcile_failed", endpoint=claim.endpoint.public_id)
             endpoints_release(claims=[claim], pause_seconds=FAILED_PAUSE_SECONDS)
+
+    def _lost(self, claim: Claim) -> None:
+        self._pass.stale += 1
+        self._open.pop(claim.endpoint.pk, None)
+        log.info("claim_lost", endpoint=claim.endpoint.public_id)
 
     # Plan
 
@@ -208,20 +237,29 @@ class _Round:
             try:
                 wanted = self._runtime.wanted(work.desired, tenant_slug=claim.endpoint.tenant.slug)
             except StepRefused as error:
-                work.refused = str(error)
+                if work.desired.replicas:
+                    work.refused = str(error)
+                else:
+                    work.plan = plan_stop(self._live(work))  # whatever is in the way of running it
                 return work
             work.plan = plan_endpoint(wanted.endpoint, self._live(work), replicas, now)
+            work.token = self._token(work, now)
             work.shared = self._shared(work, wanted)
-        if any(step.needs_token for step in work.plan.steps):
-            work.token = FetchToken(
-                secret=fetch_token_create(revision=claim.spec.revision),
-                expires_at=now + timedelta(seconds=TOKEN_SECONDS),
-            )
+        work.token = work.token or self._token(work, now)
         if not self._runtime.keeps_objects and any(step.verb is Verb.DELETE for step in work.plan.steps):
             # Routes are withdrawn before the replicas they lead to are ended. (Kubernetes chooses and drains itself.)
             self._check_lease()
             endpoint_status_record(claim=claim, status=self._status(work), release=False)
         return work
+
+    def _token(self, work: _Work, now: datetime) -> FetchToken | None:
+        if not any(step.needs_token for step in work.plan.steps):
+            return None
+        return FetchToken(
+            secret=fetch_token_create(revision=work.claim.spec.revision),
+            expires_at=now + timedelta(seconds=TOKEN_SECONDS),
+            repo=work.desired.weights.repo,
+        )
 
     def _live(self, work: _Work) -> Objects:
         return self._observed.objects_of(work.desired.endpoint)
@@ -255,20 +293,24 @@ class _Round:
 
     def _take_shared(self, work: _Work) -> None:
         self._take(work, work.shared)
-        if work.refused:
-            self._shared_refused[work.tenant] = work.refused
+        if work.refused or work.error is not None:
+            # Nothing of the tenant's goes on: an engine must not start in a namespace that is not closed yet.
+            self._shared_refused[work.tenant] = work.refused or "The tenant's namespace cannot be set up."
 
     def _take_own(self, work: _Work) -> None:
-        work.refused = work.refused or self._shared_refused.get(work.tenant, "")
+        if not work.desired.replicas:
+            work.refused = ""  # what the tenant shares is needed for running, not for stopping
+        else:
+            work.refused = work.refused or self._shared_refused.get(work.tenant, "")
         if not work.refused and work.error is None:
             self._take(work, work.plan.steps)
 
     def _take(self, work: _Work, steps: Sequence[Action]) -> None:
         """In order; what one refused step leads to is not taken either."""
-        if clock.now() > self._lease.expires_at - _LEASE_MARGIN:
-            work.refused = _TOO_LATE
-            return
         for step in steps:
+            if clock.now() > self._lease.expires_at - _LEASE_MARGIN:
+                work.refused = _TOO_LATE
+                return
             token = work.token if step.needs_token else None
             try:
                 said = self._runtime.apply(step, endpoint=work.desired.endpoint, fetch_token=token)
@@ -287,9 +329,12 @@ class _Round:
     def _record(self, work: _Work) -> None:
         if work.error is not None:
             raise work.error
-        if work.refused == _TOO_LATE:
-            raise StaleLock("The claim is about to expire.")
         claim = work.claim
+        late = work.refused == _TOO_LATE
+        if late and not work.taken:
+            self._pass.unfinished += 1
+            endpoints_release(claims=[claim], pause_seconds=0.0)
+            return
         self._pass.steps += len(work.taken)
         for step, said in work.taken:
             log.info(
@@ -301,15 +346,19 @@ class _Round:
                 said=said,
             )
         found = self._status(work)
-        if work.refused:
+        if late:
+            found = replace(found, requeue_seconds=0.0)
+        elif work.refused:
             found = status.blocked(found, work.refused, seconds=self._runtime.pace.blocked)
-        told = events.of_steps(work.taken) + (events.of_refusal(work.refused) if work.refused else ())
+        told = events.of_steps(work.taken)
+        if work.refused and not late and not _said_before(claim, work.refused):
+            told += events.of_refusal(work.refused)
         found = replace(found, events=told)
-        record_intervals(claim, work.desired, {replica.id: replica.state for replica in found.replicas or ()})
         if status_unchanged(claim=claim, status=found):
             self._alike.setdefault(round(found.requeue_seconds, 1), []).append(claim)
-        else:
-            endpoint_status_record(claim=claim, status=found)
+            return
+        states = {replica.id: replica.state for replica in found.replicas or ()}
+        endpoint_status_record(claim=claim, status=found, also=partial(record_intervals, claim, work.desired, states))
 
     def _status(self, work: _Work) -> EndpointStatus:
         endpoint = work.desired.endpoint
@@ -317,8 +366,12 @@ class _Round:
         replicas = self._observed.of(endpoint)
         if self._runtime.keeps_objects:
             live = self._live(work)
-            left = bool(live) if work.deleting_since is not None else _wants_replicas(live)
-            gone = not replicas and not left and not work.refused
+            # One that is deleted is gone with the last trace; one that is scaled to nothing when nothing runs: pods
+            # that were evicted stay until the cluster's garbage collection.
+            left = (
+                bool(live or replicas) if work.deleting_since is not None else _wants_replicas(live) or _run(replicas)
+            )
+            gone = not left and not work.refused
         return status.derive(
             work.desired,
             replicas,
@@ -335,6 +388,16 @@ class _Round:
             raise StaleLock("The claim is about to expire.")
 
 
+def _said_before(claim: Claim, refusal: str) -> bool:
+    """Whether the endpoint says so already: then it is no news."""
+    progressing = claim.endpoint.condition(ConditionType.PROGRESSING)
+    return progressing is not None and (progressing["reason"], progressing["message"]) == ("Blocked", refusal)
+
+
+def _run(replicas: Sequence[ObservedReplica]) -> bool:
+    return any(replica.state is not ReplicaState.EXITED for replica in replicas)
+
+
 def _wants_replicas(live: Objects) -> bool:
     """Whether a workload is there that still wants replicas."""
     return any(
@@ -346,10 +409,11 @@ def record_intervals(claim: Claim, desired: WorkloadSpec, states: Mapping[str, s
     """Replica states as append-only intervals: what GPU-seconds are billed from. States that metering does not know
     (waiting for a node, for another start) are none."""
     known = frozenset(MeteredState)
-    before = {str(replica["id"]): str(replica["state"]) for replica in claim.endpoint.replicas_observed}
+    before = replica_intervals_open(tenant_id=claim.endpoint.tenant_id, endpoint_id=claim.endpoint.pk)
+    at = _known_until(claim)
     for replica in before.keys() | states.keys():
-        if before.get(replica) != states.get(replica):
-            state = states.get(replica)
+        state = states.get(replica) if states.get(replica) in known else None
+        if before.get(replica) != state:
             replica_interval_record(
                 tenant_id=claim.endpoint.tenant_id,
                 endpoint_id=claim.endpoint.pk,
@@ -358,6 +422,15 @@ def record_intervals(claim: Claim, desired: WorkloadSpec, states: Mapping[str, s
                 flavor=desired.flavor.name,
                 accelerators=desired.flavor.accelerators,
                 billing_mode=claim.endpoint.billing_mode,
-                state=state if state in known else None,
-                at=clock.now(),
+                state=state,
+                at=at if replica in before else clock.now(),
             )
+
+
+def _known_until(claim: Claim) -> datetime:
+    """When what was running was last known to run: now, or the moment when the cluster went silent. What is gone after
+    a silence is not billed for it."""
+    ready = claim.endpoint.condition(ConditionType.READY)
+    if ready is None or ready["status"] != "Unknown":
+        return clock.now()
+    return datetime.fromisoformat(ready["last_transition_at"])

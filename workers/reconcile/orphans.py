@@ -2,6 +2,7 @@
 
 It should not exist: an endpoint's row outlives its objects. It does after a restore of an older database, or where
 somebody copied an object with its labels. Young things are left alone: nobody is in a hurry, and a clock may be wrong.
+So is everything where too many endpoints are unknown at once: then it is the database that should be looked at.
 """
 
 from __future__ import annotations
@@ -44,6 +45,12 @@ def orphans(
         if lost:
             actions.append(Action(verb=Verb.DELETE, object=belonging.key, uid=belonging.uid, reason=why))
     return tuple(actions)
+
+
+def owners(actions: Iterable[Action], found: Iterable[Belonging]) -> set[str]:
+    """The endpoints and tenants of which these deletions would take something."""
+    wanted = {(action.object, action.uid) for action in actions}
+    return {one.endpoint or one.tenant for one in found if (one.key, one.uid) in wanted}
 
 
 def _key(parse: Callable[[str], uuid.UUID], text: str) -> uuid.UUID | None:

@@ -65,6 +65,18 @@ def plan_endpoint(
     return Plan(tuple(actions), now + LOOK_AGAIN if waiting else None)
 
 
+def plan_stop(live: Objects) -> Plan:
+    """For an endpoint that is to have no replicas, where its objects cannot be made as they should be: its workload
+    goes, and comes back with the first replica."""
+    return Plan(
+        tuple(
+            _delete(found, "it is stopped, and cannot be kept as it is")
+            for key, found in sorted(live.items())
+            if key.kind in WORKLOADS and not found.deleting
+        )
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Finalization:
     """An endpoint on its way out.

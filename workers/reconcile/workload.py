@@ -43,8 +43,4 @@ def workload_of(claim: Claim) -> WorkloadSpec:
 
 def scope_of(claims: Iterable[Claim]) -> Scope:
     """What must be observed for these claims."""
-    claims = list(claims)
-    return Scope(
-        endpoints=frozenset(claim.endpoint.public_id for claim in claims),
-        tenants=frozenset(claim.endpoint.tenant.public_id for claim in claims),
-    )
+    return Scope(endpoints={claim.endpoint.public_id: claim.endpoint.tenant.public_id for claim in claims})

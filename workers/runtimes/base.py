@@ -8,7 +8,7 @@ somebody else makes replicas (Kubernetes): its `wanted` says which objects, and 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -144,10 +144,18 @@ _NO_OBJECTS: Objects = {}
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """What to observe, by public ids. Everything that these endpoints and tenants have, and maybe more."""
+    """What to observe, by public ids. Everything that these endpoints have, and maybe more.
 
-    endpoints: Collection[str]
-    tenants: Collection[str]
+    Attributes:
+        endpoints: with the tenant of each. What says that it is an endpoint's and not of its tenant is a stranger's.
+    """
+
+    endpoints: Mapping[str, str]
+
+    @property
+    def tenants(self) -> frozenset[str]:
+        """Whose they are."""
+        return frozenset(self.endpoints.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,10 +237,11 @@ class Action:
 
 @dataclass(frozen=True, kw_only=True)
 class FetchToken:
-    """Reads the one revision that an endpoint serves, until it expires."""
+    """Reads the one revision that an endpoint serves, until it expires. `repo` is what its model is called now."""
 
-    secret: str
+    secret: str = field(repr=False)
     expires_at: datetime
+    repo: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

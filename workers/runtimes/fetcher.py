@@ -7,6 +7,7 @@ and takes everything from the environment:
     FREEHOLD_FETCH_TOKEN          fetch token of the revision
     FREEHOLD_FETCH_TOKEN_FILE     or a file that holds it, read for every request
     FREEHOLD_FETCH_REPO           tenant/name
+    FREEHOLD_FETCH_REPO_FILE      or a file that holds it: a model's name may change under a pod that does not
     FREEHOLD_FETCH_REVISION       commit id
     FREEHOLD_FETCH_TARGET         the folder to make; complete or absent, never in between
     FREEHOLD_FETCH_DIGEST         optional: the revision's digest, which must then be that of the files
@@ -134,6 +135,7 @@ def main() -> int:
 def request_of(environ: Mapping[str, str]) -> Request:
     """The request that an environment describes. Raises Failure."""
     token_file = environ.get("FREEHOLD_FETCH_TOKEN_FILE", "")
+    environ = {"FREEHOLD_FETCH_REPO": _content(environ.get("FREEHOLD_FETCH_REPO_FILE", "")), **environ}
     names = ("URL", "REPO", "REVISION", "TARGET", *(() if token_file else ("TOKEN",)))
     values = [environ.get(f"FREEHOLD_FETCH_{name}", "") for name in names]
     missing = [f"FREEHOLD_FETCH_{name}" for name, value in zip(names, values, strict=True) if not value]
@@ -156,6 +158,14 @@ def request_of(environ: Mapping[str, str]) -> Request:
         token_file=Path(token_file) if token_file else None,
         token_seconds=seconds,
     )
+
+
+def _content(path: str) -> str:
+    """Of a small text file; empty where there is none."""
+    try:
+        return Path(path).read_text().strip() if path else ""
+    except OSError:
+        return ""
 
 
 def fetch(request: Request) -> None:

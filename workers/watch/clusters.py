@@ -83,6 +83,10 @@ class ClusterWatches:
             except (FreeholdError, RuntimeUnavailable) as error:
                 # Said on the cluster itself by whoever checks it.
                 log.warning("cluster_not_watched", cluster=str(key), error=str(error))
+            except DatabaseError:
+                raise
+            except Exception:  # whatever is wrong with one cluster, the others are watched
+                log.exception("cluster_not_watched", cluster=str(key))
 
     def _keep(self, key: uuid.UUID, cluster: WorkCluster) -> None:
         made_from = (cluster.access, cluster.credentials, cluster.settings.engine_port, cluster.has_leader_worker_sets)

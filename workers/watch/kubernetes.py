@@ -84,11 +84,11 @@ class ClusterWatch:
 
     def take(self) -> set[str]:
         """Endpoints (public ids) of which something changed. Watches that hang are begun anew."""
-        for resource, stream in self._streams.items():
+        for resource, stream in list(self._streams.items()):
             if stream.stalled:
                 log.error("watch_stalled", cluster=self.name, kind=resource.kind)
                 stream.stop()
-                self._streams[resource] = fresh = self._stream(resource)
+                self._streams[resource] = fresh = stream.replacement()
                 fresh.start()
         return set().union(*(stream.take() for stream in self._streams.values()))
 

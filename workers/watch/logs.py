@@ -54,7 +54,7 @@ class LogTails:
                     self._forget(endpoint)
                 for replica in replicas:
                     self._tell(endpoint, replica)
-        except (RuntimeUnavailable, redis.RedisError) as error:
+        except redis.RedisError as error:
             log.warning("log_tail_interrupted", error=str(error))
 
     def _forget(self, endpoint: str) -> None:
@@ -62,7 +62,13 @@ class LogTails:
             del self._told[key]
 
     def _tell(self, endpoint: str, replica: str) -> None:
-        lines = [line[:LINE_CHARACTERS] for line in self._source.log_tail(endpoint, replica, lines=TAIL_LINES)]
+        try:
+            found = self._source.log_tail(endpoint, replica, lines=TAIL_LINES)
+        except RuntimeUnavailable as error:
+            # Of this one: its node may be silent. Others have logs too.
+            log.warning("log_tail_interrupted", endpoint=endpoint, replica=replica, error=str(error))
+            return
+        lines = [line[:LINE_CHARACTERS] for line in found]
         fresh = new_lines(self._told.get((endpoint, replica), []), lines)
         if fresh:
             logs.append(connection.client(), endpoint, replica, fresh)

@@ -27,6 +27,7 @@ log = get_logger(__name__)
 WATCH_SECONDS: Final = (240, 300)  # the server ends it then; random, so that streams do not all begin together
 SILENCE_SECONDS: Final = 90.0  # a bookmark comes about every minute
 STALLED_SECONDS: Final = 200.0  # longer than all timeouts together: the thread hangs
+_BRIEF: Final = 1.0  # a watch that ends sooner is asked for again after a pause
 _PAUSE_FIRST: Final = 1.0
 _PAUSE_MOST: Final = 30.0
 
@@ -83,6 +84,20 @@ class Stream:
             with suppress(OSError, ValueError, RuntimeError):  # it has ended meanwhile
                 response.shutdown()  # unlike close, this does not wait for whoever reads
 
+    def replacement(self) -> Stream:
+        """The same again for one that hangs, not begun yet. It knows what this one knew, so that what has changed
+        meanwhile is told."""
+        fresh = Stream(
+            self._api,
+            self._resource,
+            selector=self._selector,
+            look=self._look,
+            silence_seconds=self._silence_seconds,
+        )
+        with self._lock:
+            fresh._known, fresh._changed, fresh.synced = dict(self._known), set(self._changed), self.synced
+        return fresh
+
     @property
     def stalled(self) -> bool:
         """Whether the thread hangs, or has died."""
@@ -104,24 +119,30 @@ class Stream:
     def _run(self) -> None:
         pause = _PAUSE_FIRST
         while not self._stop.is_set():
-            self.alive_at = time.monotonic()
+            began = self.alive_at = time.monotonic()
+            listed = not self._version
             try:
-                if not self._version:
+                if listed:
                     self._list()
-                began = time.monotonic()
                 self._watch()
-                pause = _PAUSE_FIRST
-                if time.monotonic() - began > 1.0:
+                if time.monotonic() - began > _BRIEF:
+                    pause = _PAUSE_FIRST
                     continue  # it ended as agreed
             except Expired:
                 self._version = ""
-                continue
+                if not listed:
+                    continue  # a server that forgets what it has only just said is given time
             except (RuntimeUnavailable, ApiError) as error:
                 if self._stop.is_set():
                     return
                 log.warning("watch_interrupted", kind=self._resource.kind, error=str(error))
                 if isinstance(error, ApiError) and error.retry_after is not None:
                     pause = max(pause, error.retry_after)
+            except Exception:  # an object that cannot be read, or whatever it is: logged, and begun anew
+                log.exception("watch_failed", kind=self._resource.kind)
+                self._version = ""
+            if time.monotonic() - began > _PAUSE_MOST:
+                pause = _PAUSE_FIRST
             self._stop.wait(pause * random.uniform(0.8, 1.2))  # noqa: S311 - spreads load, guards nothing
             pause = min(pause * 2, _PAUSE_MOST)
 
@@ -130,6 +151,8 @@ class Stream:
         version = ""
         for page in self._api.pages(self._resource, selector=self._selector):
             self.alive_at = time.monotonic()
+            if page.first:
+                found.clear()
             version = page.resource_version
             for document in page.items:
                 item = msgspec.json.decode(document)
@@ -160,6 +183,8 @@ class Stream:
             raise
         rest = b""
         try:
+            if self._stop.is_set():
+                return  # it came between our asking and the answer, when there was nothing to shut down yet
             for chunk in self._response.stream(64 * 1024, decode_content=True):
                 self.alive_at = time.monotonic()
                 if self._stop.is_set():

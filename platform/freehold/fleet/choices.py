@@ -26,6 +26,7 @@ class ClusterConditionType(StrEnum):
     REACHABLE = "Reachable"  # its API server answers us
     PERMITTED = "Permitted"  # our account may do all that is needed there
     LEADER_WORKER_SETS = "LeaderWorkerSets"  # replicas may span nodes
+    ORPHANS = "Orphans"  # so much belongs to no endpoint that it was left for the operator to look at
     ACCELERATORS = "Accelerators"  # what was found, and what was left out and why
 
 

@@ -101,8 +101,8 @@ class Network(Frozen, frozen=True):
         dns, hub, object_store: peers and ports that init containers and engines may reach. A hub or store outside of
             the cluster is an ipBlock.
         blocked: addresses that no ipBlock of ours ever includes; the clouds' metadata services by default.
-        hub_url: origin of the hub as pods reach it. Empty: FREEHOLD_HUB_URL in the cluster that Freehold itself runs in,
-            the installation's public address in others.
+        hub_url: origin of the hub as pods reach it. Empty: FREEHOLD_HUB_URL in the cluster that Freehold itself runs
+            in, the installation's public address in others.
 
     The default peers are Freehold's own pods; in the cluster that it runs in, in the namespace where it is.
     """
@@ -120,7 +120,14 @@ class Network(Frozen, frozen=True):
     hub_ports: tuple[Port, ...] = (Port(port=ports.WEB),)
     object_store: tuple[Peer, ...] = ()
     object_store_ports: tuple[Port, ...] = (Port(port=443),)
-    blocked: tuple[str, ...] = ("169.254.0.0/16", "fd00:ec2::254/128", "100.100.100.200/32")
+    blocked: tuple[str, ...] = (
+        "169.254.0.0/16",
+        "fe80::/10",
+        "fd00:ec2::254/128",
+        "fd20:ce::254/128",
+        "100.100.100.200/32",
+        "168.63.129.16/32",
+    )
     hub_url: str = ""
 
     def __post_init__(self) -> None:
@@ -265,6 +272,7 @@ class Timing(Frozen, frozen=True):
         shutdown: `--shutdown-timeout`: what streams under way get.
         drain: between an endpoint's routes being withdrawn and its workload being deleted.
         orphan_grace: how old something must be before it is removed because no endpoint knows it.
+        orphans_at_once: of how many unknown endpoints objects are removed at once; of more, none: somebody should look.
     """
 
     pull: int = 900
@@ -276,6 +284,7 @@ class Timing(Frozen, frozen=True):
     shutdown: int = 120
     drain: int = 5
     orphan_grace: int = 300
+    orphans_at_once: int = 5
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:

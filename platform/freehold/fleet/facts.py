@@ -30,11 +30,13 @@ class ClusterFacts:
 
     Attributes:
         version: such as `v1.36.2`.
+        uid: tells it from every other cluster, by whatever address it is reached; empty where not known.
         has_leader_worker_sets: whether the LeaderWorkerSet resource is there; without it no replica spans nodes.
         forbidden: what our account may not do there and should, in words (`create deployments.apps`); empty if all.
     """
 
     version: str
+    uid: str = ""
     nodes: tuple[NodeFacts, ...]
     has_leader_worker_sets: bool = False
     forbidden: tuple[str, ...] = ()

@@ -40,6 +40,7 @@ class Cluster(BaseModel):
         settings: fleet.cluster_settings; for Kubernetes.
         conditions: a list of {type, status, reason, message, last_transition_at}.
         version: Kubernetes' own, such as `v1.36.2`.
+        uid: of the cluster itself, by whatever address it is reached; empty until it has answered.
         observed_at: when it last answered.
         unreachable_since: since when it has not; None while it does.
         retry_at: before then workers leave it alone; None: whenever they like.
@@ -61,6 +62,7 @@ class Cluster(BaseModel):
 
     conditions = models.JSONField(default=list, db_default=_list(), editable=False)
     version = models.TextField(blank=True, default="", db_default="", editable=False)
+    uid = models.TextField(blank=True, default="", db_default="", editable=False)
     observed_at = models.DateTimeField(null=True, editable=False)
     unreachable_since = models.DateTimeField(null=True, editable=False)
     retry_at = models.DateTimeField(null=True, editable=False)

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from cryptography.fernet import InvalidToken
 from django.db import transaction
 
 from freehold.common import clock
 from freehold.common.conditions import Condition, merge
-from freehold.common.errors import NotFound
+from freehold.common.errors import InvalidInput, NotFound
 from freehold.common.logging import get_logger
 from freehold.fleet import cluster_settings, discovery, kubeconfig
 from freehold.fleet.choices import ClusterAccess, ClusterConditionType, RuntimeKind
@@ -78,7 +79,7 @@ def cluster_get_for_work(*, cluster_id: uuid.UUID) -> WorkCluster:
     access = ClusterAccess(cluster.access)
     credentials = None
     if access is ClusterAccess.KUBECONFIG:
-        credentials = kubeconfig.parse(ClusterCredential.objects.get(cluster=cluster).kubeconfig)
+        credentials = kubeconfig.parse(_kubeconfig_of(cluster))
     return WorkCluster(
         id=cluster.pk,
         public_id=cluster.public_id,
@@ -95,15 +96,35 @@ def cluster_get_for_work(*, cluster_id: uuid.UUID) -> WorkCluster:
     )
 
 
-def cluster_record_facts(*, cluster_id: uuid.UUID, facts: ClusterFacts, at: datetime | None = None) -> None:
+def _kubeconfig_of(cluster: Cluster) -> str:
+    try:
+        return ClusterCredential.objects.get(cluster=cluster).kubeconfig
+    except ClusterCredential.DoesNotExist:
+        raise InvalidInput("The cluster has no kubeconfig. Give it one.", field="kubeconfig") from None
+    except InvalidToken:
+        raise InvalidInput(
+            "The cluster's kubeconfig cannot be decrypted: none of FREEHOLD_ENCRYPTION_KEYS fits. Give the old key "
+            "back, or the cluster its kubeconfig again.",
+            field="kubeconfig",
+        ) from None
+
+
+def cluster_record_facts(*, cluster_id: uuid.UUID, facts: ClusterFacts, at: datetime | None = None) -> bool:
     """Writes down what was found: conditions, version, flavors that are new, and the room in every pool.
 
-    Raises NotFound where the cluster is gone.
+    A cluster that is registered a second time under another name is recorded as one that must be left alone: each
+    would take the other's objects for its own. Returns whether it may be worked on. Raises NotFound where it is gone.
     """
     moment = at or clock.now()
     found = discovery.discover(facts.nodes)
+    first = Cluster.objects.filter(uid=facts.uid).exclude(pk=cluster_id).first() if facts.uid else None
+    if first is not None:
+        message = f"This is the cluster {first.name!r} by another address. Remove one of the two."
+        cluster_record_unreachable(cluster_id=cluster_id, message=message, reason="AlreadyRegistered", at=moment)
+        return False
     with transaction.atomic():
         cluster = _locked(cluster_id)
+        cluster.uid = facts.uid or cluster.uid
         flavors_discover(found=found)
         for flavor in GpuFlavor.objects.exclude(resource="").order_by("name"):
             _pool_record(cluster, flavor, facts, moment)
@@ -117,7 +138,30 @@ def cluster_record_facts(*, cluster_id: uuid.UUID, facts: ClusterFacts, at: date
         cluster.version = facts.version
         cluster.observed_at = moment
         cluster.unreachable_since = cluster.retry_at = None
-        cluster.save(update_fields=["conditions", "version", "observed_at", "unreachable_since", "retry_at"])
+        cluster.save(update_fields=["conditions", "version", "uid", "observed_at", "unreachable_since", "retry_at"])
+    return True
+
+
+def cluster_record_orphans(*, cluster_id: uuid.UUID, left: int, at: datetime | None = None) -> None:
+    """Writes down that what belongs to `left` endpoints that nobody knows was found and left alone; 0 that nothing was.
+
+    Raises NotFound where the cluster is gone.
+    """
+    moment = at or clock.now()
+    condition = Condition(ClusterConditionType.ORPHANS, "False", "NoneLeft")
+    if left:
+        message = (
+            f"Objects of {left} endpoints that this installation does not know were found and left alone. An older "
+            "database may have been restored, or two installations share one. If they are to go, set "
+            "timing.orphans_at_once in the cluster's settings to at least that many."
+        )
+        condition = Condition(ClusterConditionType.ORPHANS, "True", "ManyFound", message)
+    with transaction.atomic():
+        cluster = _locked(cluster_id)
+        known = cluster.condition(ClusterConditionType.ORPHANS)
+        if (known or {}).get("message", "") != condition.message:
+            cluster.conditions = merge(cluster.conditions, [condition], at=moment, keep=True)
+            cluster.save(update_fields=["conditions"])
 
 
 def cluster_record_unreachable(

@@ -113,8 +113,16 @@ def cluster_update(
             ClusterCredential.objects.update_or_create(cluster=cluster, defaults={"kubeconfig": kubeconfig})
             changed["kubeconfig"] = "replaced"
         if settings is not None and dict(settings) != cluster.settings:
-            cluster_settings.parse(settings)
-            cluster.settings = changed["settings"] = dict(settings)
+            wanted = cluster_settings.parse(settings)
+            before = cluster_settings.parse(cluster.settings).namespace_prefix
+            if wanted.namespace_prefix != before and cluster.reservations.exists():
+                raise InvalidInput(
+                    f"The cluster has endpoints in namespaces that begin with {before!r}, and namespaces cannot be "
+                    "renamed: changing namespace_prefix would end all of them at once. Delete the endpoints first.",
+                    field="settings",
+                )
+            cluster.settings = dict(settings)
+            changed["settings"] = "changed"  # what is in them (environments, addresses) is not for the trail
         if enabled is not None and enabled != cluster.enabled:
             cluster.enabled = changed["enabled"] = enabled
         if engine_digest is not None and engine_digest != cluster.engine_digest:

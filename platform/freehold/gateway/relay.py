@@ -133,7 +133,7 @@ class Relay:
         self._deadline = self._loop.time() + seconds
         head = b"POST %s HTTP/1.1\r\nhost: %s:%d\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%s\r\n" % (
             self.surface.path.encode(),
-            replica.host.encode(),
+            (f"[{replica.host}]" if ":" in replica.host else replica.host).encode(),
             replica.port,
             len(self._body),
             b"x-request-id: %s\r\n" % self.bill.event.encode(),

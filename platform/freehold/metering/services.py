@@ -149,6 +149,13 @@ def replica_interval_record(
         _mark_since(tenant_id, at)
 
 
+def replica_intervals_open(*, tenant_id: uuid.UUID, endpoint_id: uuid.UUID) -> dict[str, str]:
+    """Replica → state of every interval of an endpoint that has not ended."""
+    with tenant_scope(tenant_id):
+        rows = ReplicaInterval.objects.filter(endpoint_id=endpoint_id, ended_at=None)
+        return dict(rows.values_list("replica_id", "state"))
+
+
 def _lock_replica(endpoint_id: uuid.UUID, replica_id: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"replica:{endpoint_id}:{replica_id}"])

@@ -7,7 +7,7 @@ worker has taken over, stop). Desired state is written in services.py.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -16,7 +16,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import BigIntegerField, Case, F, Q, Value, When
 from django.db.models.fields.json import KeyTextTransform
-from django.db.models.functions import Cast
+from django.db.models.functions import Cast, Least
 
 from freehold.common import clock
 from freehold.common.conditions import merge
@@ -42,12 +42,16 @@ class Lease:
         self.token = token
         self.expires_at = expires_at
 
-    def renew(self) -> None:
-        """Another LEASE for what is still ours. What another worker has taken over meanwhile stays theirs."""
+    def renew(self) -> set[uuid.UUID]:
+        """Another LEASE for what is still ours, which is returned. What another worker has taken over meanwhile stays
+        theirs."""
         expires_at = clock.now() + LEASE
         with system_scope("workers reconcile the endpoints of every tenant"):
-            Endpoint.objects.filter(lock_token=self.token).update(lock_expires_at=expires_at)
+            ours = Endpoint.objects.filter(lock_token=self.token)
+            ours.update(lock_expires_at=expires_at)
+            held = set(ours.values_list("pk", flat=True))
         self.expires_at = expires_at
+        return held
 
 
 @dataclass(frozen=True)
@@ -113,8 +117,13 @@ def status_unchanged(*, claim: Claim, status: EndpointStatus) -> bool:
     return (
         not status.events
         and status.phase.value == endpoint.phase
-        and endpoint.observed_generation == claim.spec.generation
-        and (status.replicas is None or _stored(status.replicas) == endpoint.replicas_observed)
+        and (
+            status.replicas is None
+            or (
+                endpoint.observed_generation == claim.spec.generation
+                and _stored(status.replicas) == endpoint.replicas_observed
+            )
+        )
         and merge(endpoint.conditions, status.conditions, at=clock.now(), keep=status.replicas is None)
         == endpoint.conditions
     )
@@ -135,8 +144,11 @@ def endpoints_release(*, claims: Sequence[Claim], pause_seconds: float) -> None:
         )
 
 
-def endpoint_status_record(*, claim: Claim, status: EndpointStatus, release: bool = True) -> None:
-    """Writes what a pass found and gives the claim back, if its token still holds; raises StaleLock if not.
+def endpoint_status_record(
+    *, claim: Claim, status: EndpointStatus, release: bool = True, also: Callable[[], None] | None = None
+) -> None:
+    """Writes what a pass found and gives the claim back, if its token still holds; raises StaleLock if not. `also`
+    writes what belongs to it, in the same transaction: under the same token, or not at all.
 
     With `release=False` the claim is kept: for withdrawing routes before the replicas they lead to are ended. An
     endpoint whose spec changed meanwhile is due at once.
@@ -168,7 +180,7 @@ def endpoint_status_record(*, claim: Claim, status: EndpointStatus, release: boo
         if status.replicas is not None:
             current.replicas_observed = _stored(status.replicas)
             current.ready_replicas = status.ready_replicas
-        current.observed_generation = claim.spec.generation
+            current.observed_generation = claim.spec.generation
         if release:
             current.lock_token = current.lock_expires_at = None
             pause = 0.0 if changed_meanwhile else status.requeue_seconds
@@ -182,6 +194,8 @@ def endpoint_status_record(*, claim: Claim, status: EndpointStatus, release: boo
             # Nothing is served any more, so its weights may be deleted; the audit trail and usage keep the digests.
             EndpointSpec.objects.filter(endpoint=current).delete()
         current.save()
+        if also is not None:
+            also()
         events_record(endpoint=current, events=events, at=moment)
         if routed_before != (current.phase, current.replicas_observed):
             transaction.on_commit(
@@ -202,8 +216,18 @@ def endpoints_touch(*, endpoint_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
     with system_scope("the watcher speaks of every tenant's endpoints"):
         rows = Endpoint.objects.filter(pk__in=list(endpoint_ids), deleted_at=None)
         clusters = set(rows.values_list("cluster_id", flat=True))
-        rows.update(next_reconcile_at=clock.now())
+        # Never later than it was: one that is overdue and keeps changing would otherwise stay last in line.
+        rows.update(next_reconcile_at=Least(F("next_reconcile_at"), Value(clock.now())))
     return clusters
+
+
+def endpoints_wake(*, cluster_id: uuid.UUID) -> int:
+    """Makes the endpoints of a cluster that was silent due at once. Returns how many. Called when it answers again."""
+    with system_scope("a cluster speaks of every tenant's endpoints"):
+        rows = Endpoint.objects.filter(cluster_id=cluster_id, deleted_at=None).filter(
+            Q(phase=Phase.UNKNOWN.value) | Q(phase=Phase.DELETING.value)
+        )
+        return rows.update(next_reconcile_at=Least(F("next_reconcile_at"), Value(clock.now())))
 
 
 def endpoints_known(*, cluster_id: uuid.UUID, endpoint_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:

@@ -19,6 +19,7 @@ from freehold.serving.conditions import Event
 from freehold.serving.models import Endpoint, EndpointEvent
 
 KEPT: Final = timedelta(days=30)
+KEPT_OF_ONE: Final = 200  # of one endpoint, whatever their age
 AGAIN_WITHIN: Final = timedelta(hours=1)  # the same thing within this is counted
 _MESSAGE_CHARACTERS: Final = 4_000
 _RECENT: Final = 50
@@ -55,15 +56,15 @@ def events_record(*, endpoint: Endpoint, events: Iterable[Event], at: datetime) 
     if not wanted:
         return
     recent = {
-        (event.type, event.reason, event.message): event
+        (event.type, event.reason, _headline(event.message)): event
         for event in EndpointEvent.objects.filter(endpoint=endpoint, at__gt=at - AGAIN_WITHIN).order_by("-at")[:_RECENT]
     }
     fresh = []
     for event in wanted:
         message = event.message[:_MESSAGE_CHARACTERS].replace("\0", "\N{REPLACEMENT CHARACTER}")
-        known = recent.get((event.type, event.reason, message))
+        known = recent.get((event.type, event.reason, _headline(message)))
         if known is not None:
-            EndpointEvent.objects.filter(pk=known.pk).update(count=known.count + 1, at=at)
+            EndpointEvent.objects.filter(pk=known.pk).update(count=known.count + 1, at=at, message=message)
             continue
         fresh.append(
             EndpointEvent(
@@ -77,6 +78,14 @@ def events_record(*, endpoint: Endpoint, events: Iterable[Event], at: datetime) 
             )
         )
     EndpointEvent.objects.bulk_create(fresh)
+    if fresh:
+        newest = EndpointEvent.objects.filter(endpoint=endpoint).order_by("-id").values("pk")
+        EndpointEvent.objects.filter(endpoint=endpoint).exclude(pk__in=newest[:KEPT_OF_ONE]).delete()
+
+
+def _headline(message: str) -> str:
+    """What makes two events the same: log lines that follow differ each time."""
+    return message.partition("\n")[0]
 
 
 def event_list(*, endpoint_id: uuid.UUID) -> QuerySet[EndpointEvent]:

@@ -61,8 +61,8 @@ def test_metadata_services_are_cut_out_of_every_address_range() -> None:
     blocks = [peer["ipBlock"] for rule in policy["egress"] for peer in rule["to"] if "ipBlock" in peer]
     assert blocks == [
         {"cidr": "100.64.0.0/10", "except": ["100.100.100.200/32"]},
-        {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16", "100.100.100.200/32"]},
-        {"cidr": "::/0", "except": ["fd00:ec2::254/128"]},
+        {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16", "100.100.100.200/32", "168.63.129.16/32"]},
+        {"cidr": "::/0", "except": ["fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128"]},
     ]
 
 

@@ -155,7 +155,7 @@ def test_an_engine_that_crashes_again_and_again_tells_its_error_and_its_last_lin
     assert replica.exit.message == "ValueError: max_model_len is too large"
     assert replica.exit.log_tail[0] == "INFO starting"
     again = found(**engine(state=RUNNING, lastState=ended, restarts=4))
-    assert (again.state, again.exit and again.exit.reason) == (ReplicaState.STARTING, "EngineExited")
+    assert (again.state, again.exit and again.exit.reason) == (ReplicaState.STARTING, "CrashLoopBackOff")
     well = found(**engine(state=RUNNING, lastState=ended, restarts=4, ready=True), conditions=(ready("True"),))
     assert (well.state, well.exit) == (ReplicaState.READY, None)
 

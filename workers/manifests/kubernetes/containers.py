@@ -69,7 +69,8 @@ def fetcher(spec: WorkloadSpec, settings: ClusterSettings) -> dict[str, Any]:
         "env": _environment(
             {
                 "FREEHOLD_FETCH_URL": settings.network.hub_url,
-                "FREEHOLD_FETCH_REPO": spec.weights.repo,
+                # Not the name itself: a model that is renamed must not replace the pods that serve it.
+                "FREEHOLD_FETCH_REPO_FILE": f"{TOKENS}/{names.REPO_KEY}",
                 "FREEHOLD_FETCH_REVISION": spec.weights.commit_id,
                 "FREEHOLD_FETCH_DIGEST": spec.weights.digest,
                 "FREEHOLD_FETCH_TARGET": weights_path(spec),

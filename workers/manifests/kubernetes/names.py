@@ -39,6 +39,7 @@ LIMITS = "defaults"
 
 # The key of the pull token in its Secret; the same is the file's name in the init container.
 TOKEN_KEY = "token"  # noqa: S105 - a name
+REPO_KEY = "repo"  # beside it: what the model is called at the hub
 
 
 def of(public_id: str) -> str:

@@ -6,11 +6,11 @@ need, and the client's models would validate every one. API: https://kubernetes.
 
 from __future__ import annotations
 
-import base64
+import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -24,23 +24,29 @@ from workers.runtimes.base import RuntimeUnavailable
 from workers.runtimes.kubernetes.resources import Resource
 
 CONNECT_SECONDS: Final = 3.0
-READ_SECONDS: Final = 15.0
+READ_SECONDS: Final = 15.0  # between two bytes
+WHOLE_SECONDS: Final = 30.0  # of one answer
 PAGE_SIZE: Final = 500
 METADATA_ONLY: Final = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json"
 _APPLY: Final = "application/apply-patch+yaml"
+_CHUNK: Final = 256 * 1024
+_MOST_BYTES: Final = 256 * 1024 * 1024
 _TRIES: Final = 3
 _LONGEST_PAUSE: Final = 5.0
 _BUSY: Final = frozenset({429, 503, 504})
 
 Json = dict[str, Any]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class Page:
-    """Part of a list, at `resource_version`: one JSON document an object, views into the page."""
+    """Part of a list, at `resource_version`: one JSON document an object, views into the page. With `first`, the list
+    begins, or begins anew: what came before is to be forgotten."""
 
     items: list[msgspec.Raw]
     resource_version: str
+    first: bool
 
 
 class ApiError(Exception):
@@ -67,8 +73,9 @@ class ApiError(Exception):
 class Api:
     """Requests to one API server. Safe to use from several threads."""
 
-    def __init__(self, configuration: kubernetes_client.Configuration) -> None:
+    def __init__(self, configuration: kubernetes_client.Configuration, files: Sequence[_MemoryFile] = ()) -> None:
         configuration.retries = False
+        self._files = files  # for as long as connections are made
         self._configuration = configuration
         self._client = kubernetes_client.ApiClient(configuration)
         self._host = configuration.host.rstrip("/")
@@ -77,11 +84,19 @@ class Api:
     def of_access(cls, access: Access, *, connections: int = 8) -> Api:
         """With credentials from a checked kubeconfig."""
         configuration = kubernetes_client.Configuration()
-        kubernetes_config.load_kube_config_from_dict(  # type: ignore[no-untyped-call]
-            _document(access), client_configuration=configuration, persist_config=False
-        )
+        configuration.host = access.server
+        configuration.verify_ssl = access.verify
+        configuration.ca_cert_data = access.ca.decode() or None
+        configuration.tls_server_name = access.tls_server_name or None
+        if access.token:
+            configuration.api_key["BearerToken"] = access.token
+            configuration.api_key_prefix["BearerToken"] = "Bearer"
+        files = []
+        if access.client_certificate:
+            files = [_MemoryFile(access.client_certificate), _MemoryFile(access.client_key)]
+            configuration.cert_file, configuration.key_file = (file.path for file in files)
         configuration.connection_pool_maxsize = connections
-        return cls(configuration)
+        return cls(configuration, files)
 
     @classmethod
     def of_this_cluster(cls, *, connections: int = 8) -> Api:
@@ -100,13 +115,14 @@ class Api:
     def close(self) -> None:
         """Closes its connections."""
         self._client.rest_client.close()
+        for file in self._files:
+            file.close()
 
     # Requests
 
-    def get(self, path: str, query: Mapping[str, Any] | None = None) -> Json:
+    def get(self, path: str, query: Mapping[str, Any] | None = None, *, read_seconds: float = READ_SECONDS) -> Json:
         """One GET. Raises ApiError, RuntimeUnavailable."""
-        found: Json = msgspec.json.decode(self._ask("GET", path, query))
-        return found
+        return _read(self._ask("GET", path, query, read_seconds=read_seconds), Json)
 
     def text(self, path: str, query: Mapping[str, Any] | None = None) -> str:
         """A GET of plain text: a log. Raises ApiError, RuntimeUnavailable."""
@@ -115,23 +131,26 @@ class Api:
     def post(self, path: str, body: Json) -> Json:
         """One POST, never repeated. Raises ApiError, RuntimeUnavailable."""
         data = self._ask("POST", path, None, msgspec.json.encode(body), "application/json", tries=1)
-        found: Json = msgspec.json.decode(data)
-        return found
+        return _read(data, Json)
 
     def list(
         self, resource: Resource, *, selector: str = "", namespace: str = "", fields: str = "", metadata: bool = False
     ) -> Iterator[Json]:
-        """Every object of a kind. With `metadata`, contents stay where they are. Raises ApiError,
+        """Every object of a kind, once. With `metadata`, contents stay where they are. Raises ApiError,
         RuntimeUnavailable."""
+        documents: list[msgspec.Raw] = []
         for page in self.pages(resource, selector=selector, namespace=namespace, fields=fields, metadata=metadata):
-            for document in page.items:
-                yield msgspec.json.decode(document)
+            if page.first:
+                documents.clear()
+            documents += page.items
+        for document in documents:
+            yield _read(document, Json)
 
     def pages(
         self, resource: Resource, *, selector: str = "", namespace: str = "", fields: str = "", metadata: bool = False
     ) -> Iterator[Page]:
-        """Like `list`, with the resource version from which a watch goes on. A list that expires between pages begins
-        anew, which repeats objects."""
+        """Like `list` page by page, with the resource version from which a watch goes on. A list that expires between
+        pages begins anew, once, and says so."""
         query = {"limit": PAGE_SIZE, "labelSelector": selector, "fieldSelector": fields}
         accept = METADATA_ONLY if metadata else "application/json"
         token, restarted = "", False
@@ -143,8 +162,8 @@ class Api:
                     raise
                 token, restarted = "", True
                 continue
-            page = msgspec.json.decode(data, type=_Page)
-            yield Page(page.items or [], page.metadata.resourceVersion)
+            page = _read(data, _Page)
+            yield Page(page.items or [], page.metadata.resourceVersion, first=not token)
             token = page.metadata.continue_
             if not token:
                 return
@@ -155,15 +174,12 @@ class Api:
         metadata = manifest["metadata"]
         path = resource.path(metadata.get("namespace", ""), metadata["name"])
         query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict", "force": "true" if force else "false"}
-        data = self._ask("PATCH", path, query, msgspec.json.encode(manifest), _APPLY)
-        found: Json = msgspec.json.decode(data)
-        return found
+        return _read(self._ask("PATCH", path, query, msgspec.json.encode(manifest), _APPLY), Json)
 
     def merge(self, path: str, patch: Json) -> Json:
         """A JSON merge patch (RFC 7386). Raises ApiError, RuntimeUnavailable."""
         data = self._ask("PATCH", path, None, msgspec.json.encode(patch), "application/merge-patch+json")
-        found: Json = msgspec.json.decode(data)
-        return found
+        return _read(data, Json)
 
     def delete(self, resource: Resource, namespace: str, name: str, *, uid: str, foreground: bool = False) -> None:
         """Deletes this very object; one that is gone, or was replaced by another, is no error. With `foreground` it
@@ -203,11 +219,12 @@ class Api:
         *,
         accept: str = "application/json",
         tries: int = _TRIES,
+        read_seconds: float = READ_SECONDS,
     ) -> bytes:
         """Whole answers. A server that is busy is asked again, as long as it wishes within reason."""
         for left in range(tries - 1, -1, -1):
             try:
-                data: bytes = self._open(method, path, query, body, content_type, accept, READ_SECONDS).data
+                data: bytes = self._open(method, path, query, body, content_type, accept, read_seconds).data
             except ApiError as error:
                 if error.status not in _BUSY or not left:
                     raise
@@ -256,6 +273,20 @@ class Api:
         return response
 
 
+def _whole(response: urllib3.BaseHTTPResponse) -> bytes:
+    """The body, within bounds of time and size: a server that drips is one that does not answer."""
+    give_up_at = time.monotonic() + WHOLE_SECONDS
+    chunks, size = [], 0
+    for chunk in response.stream(_CHUNK, decode_content=True):
+        size += len(chunk)
+        if time.monotonic() > give_up_at or size > _MOST_BYTES:
+            response.close()
+            raise RuntimeUnavailable("The cluster answers too slowly, or without end.")
+        chunks.append(chunk)
+    response.release_conn()
+    return b"".join(chunks)
+
+
 class _ListMeta(msgspec.Struct):
     continue_: str = msgspec.field(default="", name="continue")
     resourceVersion: str = ""  # noqa: N815 - Kubernetes' word
@@ -266,31 +297,29 @@ class _Page(msgspec.Struct):
     items: list[msgspec.Raw] | None = None
 
 
-def _document(access: Access) -> Json:
-    """A kubeconfig with nothing in it but what was checked."""
+def _read(data: bytes | msgspec.Raw, type: type[_T]) -> _T:  # noqa: A002 - as in msgspec
+    try:
+        return msgspec.json.decode(data, type=type)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        # Something else listens there, or stands in between: a proxy, a login page.
+        raise RuntimeUnavailable(f"What answers is no Kubernetes API: {error}") from error
 
-    def encoded(data: bytes) -> str:
-        return base64.b64encode(data).decode()
 
-    cluster: Json = {"server": access.server, "insecure-skip-tls-verify": not access.verify}
-    if access.ca:
-        cluster["certificate-authority-data"] = encoded(access.ca)
-    if access.tls_server_name:
-        cluster["tls-server-name"] = access.tls_server_name
-    user: Json = {}
-    if access.token:
-        user["token"] = access.token
-    if access.client_certificate:
-        user["client-certificate-data"] = encoded(access.client_certificate)
-        user["client-key-data"] = encoded(access.client_key)
-    return {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "cluster", "cluster": cluster}],
-        "users": [{"name": "user", "user": user}],
-        "contexts": [{"name": "context", "context": {"cluster": "cluster", "user": "user"}}],
-        "current-context": "context",
-    }
+class _MemoryFile:
+    """A secret where TLS wants a file: in memory only, readable by this process and gone with it."""
+
+    def __init__(self, content: bytes) -> None:
+        self._descriptor = os.memfd_create("credential", os.MFD_CLOEXEC)
+        with os.fdopen(os.dup(self._descriptor), "wb") as file:
+            file.write(content)
+        self.path = f"/proc/self/fd/{self._descriptor}"
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    __del__ = close
 
 
 def _error(response: urllib3.BaseHTTPResponse) -> ApiError:
@@ -298,7 +327,7 @@ def _error(response: urllib3.BaseHTTPResponse) -> ApiError:
     data = response.data
     try:
         status = msgspec.json.decode(data, type=Json)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         status = {"message": data.decode(errors="replace").strip()[:500]}
     after = response.headers.get("Retry-After", "")
     return ApiError(

@@ -17,6 +17,7 @@ _WRITES: Final = ("list", "create", "patch", "delete")
 _NEEDED: Final[tuple[tuple[Resource, tuple[str, ...]], ...]] = (
     (resources.NODE, ("list",)),
     (resources.POD, ("list", "watch")),
+    (resources.POD_LOG, ("get",)),
     (resources.NAMESPACE, _WRITES),
     (resources.NETWORK_POLICY, _WRITES),
     (resources.QUOTA, _WRITES),
@@ -28,22 +29,31 @@ _NEEDED: Final[tuple[tuple[Resource, tuple[str, ...]], ...]] = (
     (resources.DEPLOYMENT, (*_WRITES, "watch")),
 )
 _EXTENDED: Final = re.compile(r"[^/]+\.[^/]+/.+")  # extended resources have a domain; Kubernetes' own have none
+# One that takes connections and says nothing is told from one that is slow before an operator has stopped looking.
+_ANSWER_SECONDS: Final = 5.0
 _WHOLE: Final = re.compile(r"\d+")
 
 
 def cluster_facts(api: Api, *, cluster: str, tolerations: Iterable[Mapping[str, Any]]) -> ClusterFacts:
     """Asks for all of it. Raises ApiError, RuntimeUnavailable."""
-    version = str(api.get("/version").get("gitVersion", ""))
+    version = str(api.get("/version", read_seconds=_ANSWER_SECONDS).get("gitVersion", ""))
     nodes = list(api.list(resources.NODE))
     extended = {name for node in nodes for name in _accelerators((node.get("status") or {}).get("allocatable"))}
     used = _used_by_others(api, cluster) if extended else {}
     taken = list(tolerations)
     return ClusterFacts(
         version=version,
+        uid=_uid(api),
         nodes=tuple(_node(node, used.get(node["metadata"]["name"], {}), taken) for node in nodes),
         has_leader_worker_sets=has_leader_worker_sets(api),
         forbidden=forbidden(api),
     )
+
+
+def _uid(api: Api) -> str:
+    """What tells a cluster from every other: the uid of a namespace that each has and none can replace."""
+    found = api.list(resources.NAMESPACE, fields="metadata.name=kube-system", metadata=True)
+    return next((str(namespace["metadata"]["uid"]) for namespace in found), "")
 
 
 def has_leader_worker_sets(api: Api) -> bool:
@@ -64,7 +74,8 @@ def forbidden(api: Api) -> tuple[str, ...]:
     for resource, verbs in _NEEDED:
         group = resource.api_version.rpartition("/")[0]
         for verb in verbs:
-            attributes = {"verb": verb, "group": group, "resource": resource.plural}
+            plural, _, part = resource.plural.partition("/")
+            attributes = {"verb": verb, "group": group, "resource": plural, "subresource": part}
             review = {
                 "apiVersion": "authorization.k8s.io/v1",
                 "kind": "SelfSubjectAccessReview",

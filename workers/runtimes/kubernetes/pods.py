@@ -177,7 +177,9 @@ def _fetching(status: Json, created_at: datetime) -> _Found | None:
 def _engine(status: Json, engine: Json, created_at: datetime) -> _Found:
     state = engine.get("state") or {}
     last = state.get("terminated") or (engine.get("lastState") or {}).get("terminated")
-    looping = (state.get("waiting") or {}).get("reason") == "CrashLoopBackOff"
+    # From the second restart on it is a loop, also while it runs: a reason that changed to and fro would be news twice
+    # a round.
+    looping = (state.get("waiting") or {}).get("reason") == "CrashLoopBackOff" or engine.get("restartCount", 0) > 1
     end = _engine_exit(last, created_at, looping=looping) if last else None
     running = state.get("running")
     if running is None:

@@ -29,6 +29,7 @@ class Resource:
 NAMESPACE = Resource("Namespace", "v1", "namespaces", namespaced=False)
 NODE = Resource("Node", "v1", "nodes", namespaced=False)
 POD = Resource("Pod", "v1", "pods")
+POD_LOG = Resource("Pod", "v1", "pods/log")
 SECRET = Resource("Secret", "v1", "secrets")
 SERVICE = Resource("Service", "v1", "services")
 SERVICE_ACCOUNT = Resource("ServiceAccount", "v1", "serviceaccounts")

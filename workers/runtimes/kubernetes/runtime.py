@@ -6,6 +6,7 @@ Writes have one field manager and own only what manifests set. Nothing is kept b
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ PACE: Final = Pace(steady=30.0, moving=10.0, blocked=10.0)
 BATCH: Final = 2_000
 PARALLEL: Final = 8
 _WORKLOADS: Final = frozenset({"Deployment", "LeaderWorkerSet"})
+# `conflict with "kubectl-edit" with subresource "scale" using apps/v1 at …` (apimachinery, util/managedfields)
+_CONFLICT: Final = re.compile(r'conflict with "([^"]*)"')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +87,7 @@ class KubernetesRuntime:
             return Observation(
                 self._api,
                 self._target.cluster,
+                prefix=settings.namespace_prefix,
                 claims=settings.weights_cache.kind == "pvc",
                 groups=self._target.groups,
                 port=settings.engine_port,
@@ -103,9 +107,16 @@ class KubernetesRuntime:
 
     def inventory(self) -> list[Belonging]:
         """Everything of ours, by name alone. Raises RuntimeUnavailable."""
-        claims, groups = self._target.settings.weights_cache.kind == "pvc", self._target.groups
+        settings = self._target.settings
         with reading():
-            return list(inventory(self._api, self._target.cluster, claims=claims, groups=groups))
+            found = inventory(
+                self._api,
+                self._target.cluster,
+                prefix=settings.namespace_prefix,
+                claims=settings.weights_cache.kind == "pvc",
+                groups=self._target.groups,
+            )
+            return list(found)
 
     # Want
 
@@ -167,16 +178,22 @@ def with_token(manifest: Mapping[str, Any], token: FetchToken) -> dict[str, Any]
     return {
         **manifest,
         "metadata": {**metadata, "annotations": annotations},
-        "data": {names.TOKEN_KEY: base64.b64encode(token.secret.encode()).decode()},
+        "data": {
+            names.TOKEN_KEY: base64.b64encode(token.secret.encode()).decode(),
+            names.REPO_KEY: base64.b64encode(token.repo.encode()).decode(),
+        },
     }
 
 
 def taken_back(conflict: ApiError) -> str:
-    """Which fields another manager had set otherwise; they are ours again."""
+    """Which fields another manager had set otherwise; they are ours again. Empty for a conflict about no field:
+    somebody wrote at the same moment."""
     causes = conflict.details.get("causes") or ()
+    if not causes:
+        return ""
     fields = ", ".join(str(cause.get("field", "")) for cause in causes[:3] if cause.get("field"))
-    who = {str(cause.get("message", "")).removeprefix("conflict with ").split(" with ")[0] for cause in causes}
-    by = ", ".join(sorted(name.strip('"') for name in who if name))
+    who = {match[1] for cause in causes if (match := _CONFLICT.match(str(cause.get("message", ""))))}
+    by = ", ".join(sorted(who))
     return "taken back" + (f" from {by}" if by else "") + (f": {fields}" if fields else "")
 
 
