@@ -25,7 +25,7 @@ from tests.integration.kubernetes.world import EDITOR, IMAGE, World, register, s
 from workers.manifests.kubernetes import names
 from workers.reconcile.clusters import cluster_check, cluster_reconcile
 from workers.runtimes.base import ObservedReplica
-from workers.runtimes.kubernetes import observation
+from workers.runtimes.kubernetes.pods import replica_of
 from workers.watch.clusters import ClusterWatches
 
 
@@ -195,14 +195,14 @@ def test_a_cluster_that_answers_again_has_its_endpoints_back_at_once(world: Worl
 
 def test_a_pod_that_cannot_be_read_holds_up_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     strange, other = world.ready("strange"), world.ready("other")
-    pod, read = world.pod(strange), observation.replica_of
+    pod = world.pod(strange)
 
     def picky(item: dict[str, Any], *, port: int) -> ObservedReplica | None:
         if item["metadata"]["name"] == pod:
             raise ValueError("a time that is none")
-        return read(item, port=port)
+        return replica_of(item, port=port)
 
-    monkeypatch.setattr(observation, "replica_of", picky)
+    monkeypatch.setattr("workers.runtimes.kubernetes.observation.replica_of", picky)
     world.reconcile()
     assert world.again(other).phase == Phase.READY
     assert world.again(strange).phase == Phase.STARTING
