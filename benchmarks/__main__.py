@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks import onebox, registry
+from benchmarks import onebox, reconcile, registry
 
 onebox.main()
 registry.main()
+reconcile.main()

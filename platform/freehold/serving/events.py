@@ -35,6 +35,9 @@ _TOLD: Final = {
 }
 
 
+_WANTED: Final = "Stopped"  # by its owner
+
+
 def condition_events(before: Iterable[Mapping[str, Any]], after: Iterable[Mapping[str, Any]]) -> list[Event]:
     """What changed from one list of stored conditions to the next. A first condition that says nothing is amiss, or
     that nothing is ready yet, is no news."""
@@ -46,6 +49,8 @@ def condition_events(before: Iterable[Mapping[str, Any]], after: Iterable[Mappin
         same = was is not None and (was["status"], was["reason"]) == (condition["status"], condition["reason"])
         if kind is None or same or (was is None and condition["status"] == "False"):
             continue
+        if condition["reason"] == _WANTED:
+            kind = "Normal"
         found.append(Event(kind, condition["reason"], condition["message"] or f"{condition['type']} no longer."))
     return found
 
