@@ -13,11 +13,8 @@ from freehold.fleet.choices import ClusterConditionType
 from freehold.fleet.kubeconfig import parse
 from freehold.fleet.models import GpuFlavor
 from freehold.serving.choices import ConditionType, Phase
-from freehold.serving.events import event_list
 from freehold.serving.models import Endpoint
-from freehold.serving.services import endpoint_delete, endpoint_scale
 from tests.e2e.kubernetes.world import World, api, end_pods, kubeconfig, watcher_kubeconfig, world
-from tests.factories.tenants import actor_in
 from workers.manifests.kubernetes import names
 from workers.reconcile.clusters import cluster_check
 from workers.runtimes.kubernetes import resources
@@ -44,11 +41,6 @@ def of_the_endpoint(endpoint: Endpoint) -> list[tuple[Resource, str]]:
         (resources.DISRUPTION_BUDGET, name),
         (resources.DEPLOYMENT, name),
     ]
-
-
-def messages(endpoint: Endpoint) -> list[str]:
-    with system_scope("tests"):
-        return [event.message for event in event_list(endpoint_id=endpoint.pk)]
 
 
 def patched(world: World, resource: Resource, name: str, patch: Mapping[str, Any]) -> None:
@@ -87,7 +79,7 @@ def test_what_is_applied_is_accepted_and_not_applied_again(world: World) -> None
     found = world.again(endpoint)
     assert found.phase == Phase.STARTING
     assert len(found.replicas_observed) == 2
-    assert f"Deployment {names.of(endpoint.public_id)}: is missing" in messages(endpoint)
+    assert f"Deployment {names.of(endpoint.public_id)}: is missing" in world.messages(endpoint)
 
 
 def test_pods_pass_the_restricted_standard_and_are_placed_or_say_why_not(world: World) -> None:
@@ -114,7 +106,7 @@ def test_an_edit_by_hand_is_taken_back_and_said(world: World) -> None:
     assert world.reconcile().steps == 2
     assert world.get(resources.DEPLOYMENT, name)["spec"]["replicas"] == 1
     assert {} not in world.get(resources.NETWORK_POLICY, names.ENGINE_POLICY)["spec"]["egress"]
-    told = next(message for message in messages(endpoint) if "spec.replicas" in message)
+    told = next(message for message in world.messages(endpoint) if "spec.replicas" in message)
     assert "was changed by somebody else" in told
     assert "kubectl-edit" in told
     assert world.reconcile().steps == 0
@@ -126,7 +118,7 @@ def test_what_others_add_beside_ours_is_theirs(world: World) -> None:
     name = names.of(endpoint.public_id)
     patched(world, resources.DEPLOYMENT, name, {"metadata": {"annotations": {"example.com/note": "theirs"}}})
     assert world.reconcile().steps == 0
-    endpoint_scale(actor=actor_in(world.tenant), tenant_id=world.tenant.pk, endpoint_id=endpoint.pk, replicas=2)
+    world.scale(endpoint, 2)
     world.settle()
     assert world.get(resources.DEPLOYMENT, name)["metadata"]["annotations"]["example.com/note"] == "theirs"
 
@@ -147,7 +139,7 @@ def test_a_deleted_child_is_made_again(world: World, kind: str) -> None:
 def test_scaling_changes_the_workload_alone(world: World) -> None:
     endpoint = world.deploy()
     world.settle()
-    endpoint_scale(actor=actor_in(world.tenant), tenant_id=world.tenant.pk, endpoint_id=endpoint.pk, replicas=0)
+    world.scale(endpoint, 0)
     assert world.reconcile().steps == 1
     assert world.get(resources.DEPLOYMENT, names.of(endpoint.public_id))["spec"]["replicas"] == 0
 
@@ -182,7 +174,7 @@ def test_deletion_removes_everything_and_the_namespace_with_the_last_endpoint(wo
     first, second = world.deploy("a"), world.deploy("b")
     world.settle()
     for endpoint, namespace_stays in ((first, True), (second, False)):
-        endpoint_delete(actor=actor_in(world.tenant), tenant_id=world.tenant.pk, endpoint_id=endpoint.pk)
+        world.delete(endpoint)
 
         def deleted(endpoint: Endpoint = endpoint) -> bool:
             world.reconcile()
@@ -200,7 +192,7 @@ def test_deletion_removes_everything_and_the_namespace_with_the_last_endpoint(wo
 def test_an_endpoint_made_while_the_namespace_goes_waits_and_gets_a_new_one(world: World) -> None:
     first = world.deploy("a")
     world.settle()
-    endpoint_delete(actor=actor_in(world.tenant), tenant_id=world.tenant.pk, endpoint_id=first.pk)
+    world.delete(first)
 
     def deleted() -> bool:
         world.reconcile()

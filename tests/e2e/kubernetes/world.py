@@ -21,19 +21,13 @@ from typing import Any
 
 import pytest
 
-from freehold.common import clock
-from freehold.db.rls import system_scope
 from freehold.fleet import services as fleet
 from freehold.fleet.choices import RuntimeKind
 from freehold.fleet.kubeconfig import parse
-from freehold.fleet.models import Cluster
 from freehold.serving.models import Endpoint
-from freehold.serving.services import endpoint_create
-from freehold.tenancy.models import Tenant
-from tests.factories.tenants import SYSTEM, actor_in, make_revision, make_tenant
-from workers.manifests.kubernetes import names
-from workers.reconcile.clusters import cluster_check, cluster_reconcile
-from workers.reconcile.loop import Pass
+from tests.factories.reconciled import Reconciled
+from tests.factories.tenants import SYSTEM, make_revision, make_tenant
+from workers.reconcile.clusters import cluster_check
 from workers.runtimes.kubernetes import resources
 from workers.runtimes.kubernetes.client import Api, ApiError
 from workers.runtimes.kubernetes.resources import Resource
@@ -48,46 +42,14 @@ _PATIENCE_SECONDS = 30.0
 
 
 @dataclass
-class World:
+class World(Reconciled):
     """A registered cluster with a tenant that has a model. `api` is the test's own way there."""
 
     api: Api
-    cluster: Cluster
-    tenant: Tenant
-    prefix: str
 
-    @property
-    def namespace(self) -> str:
-        return names.namespace(self.prefix, self.tenant.public_id)
-
-    def deploy(self, name: str = "chat", *, flavor: str = "test-1x", replicas: int = 1) -> Endpoint:
-        return endpoint_create(
-            actor=actor_in(self.tenant),
-            tenant_id=self.tenant.pk,
-            name=name,
-            model=f"{self.tenant.slug}/tiny",
-            flavor=flavor,
-            replicas=replicas,
-        )
-
-    def reconcile(self) -> Pass:
-        """A pass over everything, due or not."""
-        with system_scope("tests"):
-            Endpoint.objects.update(next_reconcile_at=clock.now())
-        done = cluster_reconcile(self.cluster.pk)
-        assert not done.failed, "see the log: reconcile_failed"
-        return done
-
-    def settle(self) -> None:
-        """Passes until nothing is written any more."""
-        for _ in range(10):
-            if not self.reconcile().steps:
-                return
-        raise AssertionError("still writing after ten passes: what the server defaulted reads as drift")
-
-    def again(self, endpoint: Endpoint) -> Endpoint:
-        with system_scope("tests"):
-            return Endpoint.objects.get(pk=endpoint.pk)
+    def deploy(self, name: str = "chat", *, flavor: str | None = "test-1x", **options: Any) -> Endpoint:
+        """On the flavor that every cluster has here, unless told otherwise."""
+        return super().deploy(name, flavor=flavor, **options)
 
     def get(self, resource: Resource, name: str) -> dict[str, Any]:
         return self.api.get(resource.path(self.namespace, name))
@@ -167,7 +129,7 @@ def world(committed_db: None, api: Api, kubeconfig: str, monkeypatch: pytest.Mon
     tenant = make_tenant()
     make_revision(tenant)
     cluster.refresh_from_db()
-    yield World(api, cluster, tenant, prefix)
+    yield World(cluster, tenant, prefix, api)
     _remove(api, prefix)
 
 
