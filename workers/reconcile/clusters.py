@@ -110,10 +110,7 @@ def _cluster(cluster_id: uuid.UUID) -> WorkCluster | None:
     except InvalidInput as error:
         # It was checked when it was stored; a later version takes less. The operator sees it on the cluster.
         cluster_record_unreachable(cluster_id=cluster_id, message=error.message, reason="Misconfigured")
-        mark_unreachable(
-            endpoints_claim(cluster_id=cluster_id, limit=_SEEN_OF_AWAY),
-            "The cluster's settings are not valid any more. Ask the operator.",
-        )
+        mark_unreachable(endpoints_claim(cluster_id=cluster_id, limit=_SEEN_OF_AWAY), _MISCONFIGURED)
         return None
 
 
