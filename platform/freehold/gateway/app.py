@@ -13,15 +13,15 @@ from urllib.parse import unquote
 
 import msgspec
 
-from freehold.gateway import auth, bodies
+from freehold.gateway import auth
 from freehold.gateway.accesslog import AccessLine, AccessLog
 from freehold.gateway.errors import ApiError, Shape
 from freehold.gateway.metrics import Metrics
 from freehold.gateway.relay import Relay
+from freehold.gateway.surface import bodies
 
 if TYPE_CHECKING:
     from freehold.gateway.auth import Caller
-    from freehold.gateway.bodies import Surface
     from freehold.gateway.exchange import Request
     from freehold.gateway.http1 import Connection
     from freehold.gateway.journal import Journal
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from freehold.gateway.settings import Settings
     from freehold.gateway.shipper import Shipper
     from freehold.gateway.slots import Slots
+    from freehold.gateway.surface.bodies import Surface
     from freehold.gateway.upstream import Pool
     from freehold.wire.follow import Snapshot
     from freehold.wire.records import RouteRecord

@@ -14,18 +14,18 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from freehold.common.logging import get_logger
-from freehold.gateway import answers
 from freehold.gateway.errors import ApiError, Shape
 from freehold.gateway.meter import Outcome
-from freehold.gateway.sse import STREAMS, Stream
+from freehold.gateway.surface import answers
+from freehold.gateway.surface.sse import STREAMS, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from freehold.gateway.bodies import Call, Surface
     from freehold.gateway.http1 import Connection
     from freehold.gateway.meter import Bill
     from freehold.gateway.settings import Settings
+    from freehold.gateway.surface.bodies import Call, Surface
     from freehold.gateway.upstream import Pool, Upstream
     from freehold.wire.records import ReplicaRecord, RouteRecord
 

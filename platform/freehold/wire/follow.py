@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from freehold.common.logging import get_logger
 from freehold.wire import names
 from freehold.wire.publish import split
-from freehold.wire.records import KeyRecord, R, RouteRecord, TenantRecord, decode
+from freehold.wire.records import AccountRecord, KeyRecord, PriceRecord, R, RouteRecord, TenantRecord, decode
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,12 +33,21 @@ _SAVE_ANYWAY_SECONDS = 60.0  # so that the kept snapshot's age is known to about
 
 
 class Snapshot:
-    """What the gateway knows, by plain dictionaries: a look-up is one hash. Only the Follower writes."""
+    """What the gateway knows, by plain dictionaries: a look-up is one hash. Only the Follower writes.
+
+    Attributes:
+        changes: goes up with every change, so that what is derived from the dictionaries can be kept.
+        priced: whether prices and accounts were ever had. A control plane of the version before publishes none.
+    """
 
     def __init__(self) -> None:
         self.keys: dict[str, KeyRecord] = {}
         self.tenants: dict[str, TenantRecord] = {}
         self.routes: dict[str, RouteRecord] = {}
+        self.prices: dict[str, PriceRecord] = {}
+        self.accounts: dict[str, AccountRecord] = {}
+        self.changes = 0
+        self.priced = False
         self.taken_at: float = 0.0  # Unix seconds when Redis was last known to agree; 0 = never
 
     @property
@@ -47,12 +56,16 @@ class Snapshot:
         return self.taken_at > 0
 
 
+_BILLING = frozenset({names.Section.PRICES, names.Section.ACCOUNTS})
+
+
 class _Stored(msgspec.Struct):
     """The file on disk: raw section fields as Redis held them."""
 
     taken_at: float
     sections: dict[str, dict[str, bytes]]
     version: int = 1
+    priced: bool = False
 
 
 class Follower:
@@ -85,6 +98,7 @@ class Follower:
         for section in names.Section:
             self._replace(section, stored.sections.get(section.value, {}))
         self.snapshot.taken_at = stored.taken_at
+        self.snapshot.priced = stored.priced
         return True
 
     async def run(self) -> None:
@@ -120,8 +134,12 @@ class Follower:
         newest: Any = await client.xrevrange(names.CHANGES, count=1)
         cursor = newest[0][0].decode() if newest else "0-0"
         sequence = await client.get(names.SEQUENCE)
+        priced = True
         for section in names.Section:
             if not await client.exists(names.complete(section)):
+                if section in _BILLING:
+                    priced = False  # a control plane of the version before, or one that has not come to it yet
+                    continue
                 await asyncio.sleep(_RETRY_SECONDS)
                 return None
             fields: Any = await client.hgetall(names.section(section))
@@ -129,6 +147,7 @@ class Follower:
         # What was published between reading the sequence and the hashes comes again and is discarded by its version.
         self._sequence = int(newest[0][1][b"n"]) if newest else int(sequence or 0)
         self.snapshot.taken_at = time.time()
+        self.snapshot.priced = self.snapshot.priced or priced
         self._dirty = True
         self.save()
         return cursor
@@ -138,7 +157,7 @@ class Follower:
         answer: Any = await client.xread({names.CHANGES: cursor}, count=1_000, block=_BLOCK_MS)
         if not answer:
             current = int(await client.get(names.SEQUENCE) or 0)
-            if current != self._sequence:
+            if current != self._sequence or not self.snapshot.priced:
                 return None
             self.snapshot.taken_at = time.time()
             return cursor
@@ -175,6 +194,7 @@ class Follower:
 
     def _set(self, section: names.Section, field: str, data: bytes) -> None:
         snapshot = self.snapshot
+        snapshot.changes += 1
         try:
             match section:
                 case names.Section.KEYS:
@@ -183,6 +203,10 @@ class Follower:
                     _put(snapshot.tenants, field, data, TenantRecord)
                 case names.Section.ROUTES:
                     _put(snapshot.routes, field, data, RouteRecord)
+                case names.Section.PRICES:
+                    _put(snapshot.prices, field, data, PriceRecord)
+                case names.Section.ACCOUNTS:
+                    _put(snapshot.accounts, field, data, AccountRecord)
         except msgspec.MsgspecError as error:
             log.error("record_unreadable", section=section.value, field=field, error=str(error))
 
@@ -193,6 +217,7 @@ class Follower:
         stored = _Stored(
             taken_at=self.snapshot.taken_at,
             sections={section.value: fields for section, fields in self._raw.items()},
+            priced=self.snapshot.priced,
         )
         temporary = self._path.with_suffix(".new")
         try:

@@ -11,6 +11,8 @@ class Section(StrEnum):
     KEYS = "keys"  # tenancy: SHA-256 of an API key (hex) → KeyRecord
     TENANTS = "tenants"  # tenancy: tenant id → TenantRecord
     ROUTES = "routes"  # serving: public model name → RouteRecord
+    PRICES = "prices"  # billing: public model name → PriceRecord
+    ACCOUNTS = "accounts"  # billing: tenant id → AccountRecord
 
 
 CHANGES = "fh:1:changes"  # stream, capped: one entry a change, fields n (sequence), s (section), k (field), v (value)

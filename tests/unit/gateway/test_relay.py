@@ -10,10 +10,10 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from freehold.gateway import bodies
 from freehold.gateway.meter import Outcome
 from freehold.gateway.relay import Relay
 from freehold.gateway.settings import Settings
+from freehold.gateway.surface import bodies
 from freehold.wire.records import ReplicaRecord
 from tests.unit.gateway.conftest import ROUTE, Books
 

@@ -12,7 +12,7 @@ import msgspec
 
 from freehold.gateway.errors import ApiError, Shape
 from freehold.gateway.slots import CACHED, PROMPT, REASONING
-from freehold.gateway.usage import AnthropicUsage, OpenAIUsage, ResponsesUsage
+from freehold.gateway.surface.usage import AnthropicUsage, OpenAIUsage, ResponsesUsage
 
 if TYPE_CHECKING:
     from freehold.gateway.meter import Bill

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from freehold.gateway import parts
 from freehold.gateway.errors import ApiError, Shape, invalid
 from freehold.gateway.slots import CHOICES
+from freehold.gateway.surface import parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable

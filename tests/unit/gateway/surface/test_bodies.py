@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from freehold.gateway import bodies
 from freehold.gateway.errors import ApiError
+from freehold.gateway.surface import bodies
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 MINIMAL: dict[str, dict[str, Any]] = {

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from freehold.gateway.bodies import Call
-from freehold.gateway.sse import AnthropicStream, OpenAIStream, ResponsesStream
+from freehold.gateway.surface.bodies import Call
+from freehold.gateway.surface.sse import AnthropicStream, OpenAIStream, ResponsesStream
 from tests.unit.gateway.conftest import Books
 
 Begin = Callable[..., Books]

@@ -21,11 +21,11 @@ import msgspec
 
 from freehold.gateway.errors import Shape, frame
 from freehold.gateway.slots import CACHED, ESTIMATED, PROMPT, REASONING
-from freehold.gateway.usage import AnthropicUsage, OpenAIUsage, ResponsesUsage
+from freehold.gateway.surface.usage import AnthropicUsage, OpenAIUsage, ResponsesUsage
 
 if TYPE_CHECKING:
-    from freehold.gateway.bodies import Call
     from freehold.gateway.meter import Bill
+    from freehold.gateway.surface.bodies import Call
 
 _LARGEST_FRAME = 16 * 1024 * 1024
 _DONE = b"[DONE]"

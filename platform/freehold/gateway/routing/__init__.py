@@ -1,0 +1,1 @@
+"""Which replica: prefix-aware with bounded load, health, ejection, the retry budget."""
