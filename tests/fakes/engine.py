@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +37,7 @@ class Script:
         ending: `done`, `abort`, `crash` (an error frame, then `[DONE]`), `cut` (the connection breaks).
         statuses: HTTP statuses of the first requests, before it answers properly; 0 breaks the connection.
         text: content of each frame.
+        pause: seconds before each content frame, as an engine takes them to think.
     """
 
     tokens: int = 4
@@ -45,6 +47,7 @@ class Script:
     ending: str = "done"
     statuses: list[int] = field(default_factory=list)
     text: str = "a"
+    pause: float = 0.0
 
 
 class Engine:
@@ -54,6 +57,8 @@ class Engine:
         self.name = served_model_name
         self.script = Script()
         self.received: list[Received] = []
+        self.looked_up: list[str] = []
+        self.tokenized: list[dict[str, Any]] = []
         self.release = asyncio.Event()
         self.held = asyncio.Event()
         self.hung_up = asyncio.Event()
@@ -85,7 +90,15 @@ class Engine:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 first, *lines = head.strip().split("\r\n")
                 headers = {name.lower(): value.strip() for name, value in (line.split(":", 1) for line in lines)}
+                if first.startswith("GET "):
+                    await self._look_up(writer, first.split()[1])
+                    continue
                 body = json.loads(await reader.readexactly(int(headers["content-length"])))
+                if first.split()[1] == "/tokenize":
+                    self.tokenized.append(body)
+                    count = len(body["prompt"]) if "prompt" in body else self.script.prompt
+                    await self._json(writer, {"count": count, "max_model_len": 512, "tokens": [1] * count}, 200)
+                    continue
                 self.received.append(Received(first.split()[1], headers, body))
                 await self._answer(reader, writer, self.received[-1])
         except (asyncio.IncompleteReadError, ConnectionError, BrokenPipeError):
@@ -108,6 +121,15 @@ class Engine:
         else:
             await self._stream(reader, writer, request)
 
+    async def _look_up(self, writer: asyncio.StreamWriter, path: str) -> None:
+        self.looked_up.append(path)
+        if path == "/health":
+            writer.write(b"HTTP/1.1 200 OK\r\nserver: uvicorn\r\ncontent-length: 0\r\n\r\n")
+            await writer.drain()
+        else:
+            models = [{"id": self.name, "object": "model", "owned_by": "vllm", "max_model_len": 512}]
+            await self._json(writer, {"object": "list", "data": models}, 200)
+
     async def _json(self, writer: asyncio.StreamWriter, answer: dict[str, Any], status: int) -> None:
         body = json.dumps(answer, separators=(",", ":")).encode()
         head = f"HTTP/1.1 {status} X\r\nserver: uvicorn\r\ncontent-length: {len(body)}\r\n"
@@ -123,6 +145,8 @@ class Engine:
             if is_content and content == self.script.tokens // 2 and self.script.ending == "cut":
                 writer.transport.abort()
                 raise ConnectionError
+            if is_content and self.script.pause:
+                await asyncio.sleep(self.script.pause)
             content += is_content
             writer.write(f"{len(frame):x}\r\n".encode() + frame + b"\r\n")
             await writer.drain()
@@ -143,7 +167,7 @@ class Engine:
 
     # Frames: (whether it carries a token, bytes)
 
-    def _frames(self, request: Received) -> list[tuple[bool, bytes]]:
+    def _frames(self, request: Received) -> Iterable[tuple[bool, bytes]]:
         match request.path:
             case "/v1/chat/completions" | "/v1/completions":
                 return self._openai(request)
@@ -281,6 +305,21 @@ class Engine:
                 embedded = {"prompt_tokens": script.prompt, "total_tokens": script.prompt, "completion_tokens": 0}
                 data = [{"index": 0, "object": "embedding", "embedding": [0.5, -0.5]}]
                 return base | {"object": "list", "data": data, "usage": embedded | {"prompt_tokens_details": None}}
+            case "/rerank":
+                documents = request.body["documents"]
+                results = [
+                    {"index": i, "document": {"text": text, "multi_modal": None}, "relevance_score": 1 / (i + 1)}
+                    for i, text in enumerate(documents)
+                ]
+                read = {"prompt_tokens": script.prompt, "total_tokens": script.prompt}
+                return {"id": base["id"], "model": self.name, "usage": read, "results": results}
+            case "/score":
+                scored = {"prompt_tokens": script.prompt, "total_tokens": script.prompt, "completion_tokens": 0}
+                data = [{"index": 0, "object": "score", "score": 0.5}]
+                return base | {"object": "list", "data": data, "usage": scored | {"prompt_tokens_details": None}}
+            case "/v1/messages/count_tokens":
+                counts = {"original_input_tokens": script.prompt}
+                return {"input_tokens": script.prompt, "context_management": counts}
             case "/v1/messages":
                 counted = {"input_tokens": script.prompt - script.cached, "output_tokens": script.tokens}
                 counted |= {"cache_creation_input_tokens": 0, "cache_read_input_tokens": script.cached}

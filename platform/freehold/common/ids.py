@@ -6,6 +6,7 @@ The text is the prefix, an underscore and the 128 bits in Crockford's base 32, l
 from __future__ import annotations
 
 import os
+import random
 import time
 import uuid
 
@@ -23,6 +24,18 @@ def uuid7() -> uuid.UUID:
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return uuid.UUID(int=value)
+
+
+_random_bits = random.Random(os.urandom(32)).getrandbits  # noqa: S311 - ids must be unlike each other, not secret
+_VERSION_7 = 0x7 << 76 | 0x2 << 62
+
+
+def uuid7_hex() -> str:
+    """A new UUIDv7 as 32 hex digits, for those who need many a second. Its 74 random bits come from a generator that was
+    seeded once by the system; a process that forks must not use it in both."""
+    bits = _random_bits(74)
+    value = (time.time_ns() // 1_000_000 & (1 << 48) - 1) << 80 | (bits >> 62) << 64 | bits & (1 << 62) - 1 | _VERSION_7
+    return value.to_bytes(16, "big").hex()
 
 
 def encode(prefix: str, value: uuid.UUID) -> str:

@@ -21,5 +21,12 @@ GATEWAY_METRICS = 8402 + OFFSET  # private: health and Prometheus metrics of the
 CONTROL_METRICS = 8403 + OFFSET  # private: Prometheus metrics of the control plane, from the watcher
 POSTGRES = 8410 + OFFSET
 REDIS = 8411 + OFFSET
+GATEWAY_METRICS_MORE = 8420 + OFFSET  # private: the same of the gateway's second process, its third, …
+GATEWAY_PROCESSES_MOST = 64
 ENGINE_FIRST = 8500 + OFFSET  # local runtime: one port a replica
 ENGINE_COUNT = 100
+
+
+def gateway_metrics(process: int) -> int:
+    """The private port of a process of the gateway, counted from 0."""
+    return GATEWAY_METRICS_MORE + process - 1 if process else GATEWAY_METRICS

@@ -1,7 +1,6 @@
 """The gateway itself: which path leads where, and what is checked in which order before anything is forwarded.
 
-key (401, 403) → body (400) → model (404, 503) → journal (503) → relay. Limits and balances (429, 402) belong between
-model and journal.
+key (401, 403) → body (400) → model (404) → limits and balance (429, 402) → journal (503) → a replica (503) → relay.
 """
 
 from __future__ import annotations
@@ -13,29 +12,38 @@ from urllib.parse import unquote
 
 import msgspec
 
-from freehold.gateway import auth
+from freehold.gateway import auth, recount
 from freehold.gateway.accesslog import AccessLine, AccessLog
 from freehold.gateway.errors import ApiError, Shape
 from freehold.gateway.metrics import Metrics
-from freehold.gateway.relay import Relay
-from freehold.gateway.surface import bodies
+from freehold.gateway.relay import Core, Relay
+from freehold.gateway.surface import bodies, models
+from freehold.gateway.waiting import WaitingRoom
 
 if TYPE_CHECKING:
+    from freehold.gateway.admission.admission import Admission
     from freehold.gateway.auth import Caller
     from freehold.gateway.exchange import Request
     from freehold.gateway.http1 import Connection
     from freehold.gateway.journal import Journal
     from freehold.gateway.meter import Meter
+    from freehold.gateway.routing.router import Router
     from freehold.gateway.settings import Settings
     from freehold.gateway.shipper import Shipper
     from freehold.gateway.slots import Slots
     from freehold.gateway.surface.bodies import Surface
     from freehold.gateway.upstream import Pool
     from freehold.wire.follow import Snapshot
-    from freehold.wire.records import RouteRecord
 
 _MODELS = "/v1/models"
+_COUNT_SECONDS = recount.SECONDS + 0.5
 _GOING = ApiError(503, "This gateway is going out of service. Try again.", code="draining", retry_after=1)
+_OLD = ApiError(
+    503,
+    "The gateway has had no news of keys and models for too long and serves no more until it has. Try again later.",
+    code="snapshot_too_old",
+    retry_after=30,
+)
 _SURFACES = {surface.path.encode(): surface for surface in bodies.SURFACES.values()}
 
 
@@ -67,6 +75,8 @@ class Gateway:
         slots: Slots,
         meter: Meter,
         pool: Pool,
+        router: Router,
+        admission: Admission,
         shipper: Shipper,
         access: AccessLog,
     ) -> None:
@@ -78,6 +88,23 @@ class Gateway:
         self._pool = pool
         self._shipper = shipper
         self._access = access
+        self._admission = admission
+        self._router = router
+        self._loop = asyncio.get_running_loop()
+        self._admitted: list[Relay] = []
+        self._waiting = WaitingRoom(snapshot, settings.hold_requests)
+        self._core = Core(
+            loop=self._loop,
+            settings=settings,
+            snapshot=snapshot,
+            pool=pool,
+            router=router,
+            meter=meter,
+            admission=admission,
+            waiting=self._waiting,
+            admit=self._admit,
+            report=self._report,
+        )
         self.metrics = Metrics()
         self.connections: set[Connection] = set()
         self.draining = False
@@ -108,7 +135,8 @@ class Gateway:
             if self.refusing:
                 raise _GOING
             if surface is not None:
-                _require_method(request, "POST")
+                if request.method != b"POST":
+                    _require_method(request, "POST")
                 self._infer(connection, request, surface)
             else:
                 self._models(connection, request, unquote(path.decode("latin-1")))
@@ -116,31 +144,65 @@ class Gateway:
             self._note(request, error)
             connection.respond_error(error, _shape(surface))
 
+    def _known(self, connection: Connection, request: Request) -> Caller:
+        """Who calls. A connection that keeps sending one key is looked up again only after the snapshot has changed."""
+        known = connection.known
+        if self._outdated:
+            raise _OLD
+        if (
+            known is not None
+            and known[0] == request.authorization
+            and known[1] == self._snapshot.changes
+            and not request.api_key
+        ):
+            return known[2]
+        caller = self._caller(request)
+        if request.authorization and not request.api_key and caller.key.expires_at is None:
+            connection.known = (request.authorization, self._snapshot.changes, caller)
+        return caller
+
     def _caller(self, request: Request) -> Caller:
+        if self._outdated:
+            raise _OLD
         return auth.authenticate(self._snapshot, request.authorization, request.api_key, time.time())
 
+    @property
+    def _outdated(self) -> bool:
+        snapshot = self._snapshot
+        return snapshot.loaded and time.time() - snapshot.taken_at > self._settings.snapshot_seconds
+
     def _infer(self, connection: Connection, request: Request, surface: Surface) -> None:
-        caller = self._caller(request)
+        caller = self._known(connection, request)
         call = bodies.parse(surface, request.body)
         request.body = b""
         route = auth.resolve(self._snapshot, caller, call.model)
         bodies.require_task(surface, route.task, call.model)
-        auth.require_ready(route, call.model)
-        body = bodies.encode(call, served_model_name=route.served_model_name, cache_salt=caller.tenant.cache_salt)
-        bill = self._meter.open(caller, route, model=call.model, path=surface.path)
-        call.body.clear()
-        relay = Relay(
-            connection=connection,
-            pool=self._pool,
-            settings=self._settings,
-            surface=surface,
-            call=call,
-            route=route,
-            bill=bill,
-            body=body,
-            report=self._report,
-        )
-        relay.start()
+        Relay(self._core, connection, caller, surface, call, route).start()
+
+    def _admit(self, relay: Relay) -> None:
+        self._admitted.append(relay)
+        if len(self._admitted) == 1:
+            self._loop.call_soon(self._open_admitted)
+
+    def _open_admitted(self) -> None:
+        """Everything that was admitted in a turn goes into the journal in one write, and is forwarded then."""
+        admitted, self._admitted = self._admitted, []
+        opened = []
+        for relay in admitted:
+            try:
+                relay.open()
+            except ApiError as error:
+                relay.refuse(error)
+            else:
+                opened.append(relay)
+        try:
+            self._meter.flush()
+        except ApiError as error:
+            for relay in opened:
+                relay.refuse(error)
+            return
+        for relay in opened:
+            relay.go()
 
     def _models(self, connection: Connection, request: Request, path: str) -> None:
         if path != _MODELS and not path.startswith(_MODELS + "/"):
@@ -149,10 +211,10 @@ class Gateway:
         caller = self._caller(request)
         if path == _MODELS:
             seen = [item for item in sorted(self._snapshot.routes.items()) if auth.sees(caller, *item)]
-            answer: object = {"object": "list", "data": [_model(name, route) for name, route in seen]}
+            answer: object = models.listing(seen)
         else:
             name = path[len(_MODELS) + 1 :]
-            answer = _model(name, auth.resolve(self._snapshot, caller, name))
+            answer = models.describe(name, auth.resolve(self._snapshot, caller, name))
         self._note(request, None, caller)
         connection.respond(200, msgspec.json.encode(answer))
 
@@ -164,6 +226,8 @@ class Gateway:
         path = request.path.partition(b"?")[0]
         known = path.decode() if path in _SURFACES or path == _MODELS.encode() else "other"
         self.metrics.requests[known, status] += 1
+        if error is not None and error.code is not None:
+            self.metrics.errors[error.code] += 1
         line = AccessLine(
             at=time.time(),
             method=request.method.decode(),
@@ -177,30 +241,31 @@ class Gateway:
 
     def _report(self, relay: Relay, status: int) -> None:
         """A relay that is over."""
-        bill, metrics = relay.bill, self.metrics
+        metrics, caller = self.metrics, relay.caller
         metrics.requests[relay.surface.path, status] += 1
         outcome = relay.outcome.value if relay.outcome is not None else ""
-        metrics.outcomes[outcome] += 1
         line = AccessLine(
             at=time.time(),
             method="POST",
             path=relay.surface.path,
             status=status,
-            request=bill.event,
-            tenant=bill.tenant,
-            key=bill.key,
+            request=relay.event,
+            tenant=caller.key.tenant,
+            key=caller.key.id,
             model=relay.call.model,
             replica=relay.replica,
             outcome=outcome,
             stream=relay.call.stream,
         )
-        record = bill.settled
+        if relay.error is not None:
+            line.code = relay.error.code
+            if relay.error.code is not None:
+                metrics.errors[relay.error.code] += 1
+        record = relay.bill.settled if relay.bill is not None else None
+        if relay.bill is not None:
+            metrics.outcomes[outcome] += 1
         if record is not None:
-            metrics.tokens["prompt"] += record.prompt_tokens
-            metrics.tokens["cached"] += record.cached_tokens
-            metrics.tokens["completion"] += record.completion_tokens
-            metrics.first_token.observe((record.first_token_ms or 0) / 1000)
-            metrics.duration.observe(record.duration_ms / 1000)
+            metrics.settled(record)
             line.prompt_tokens, line.completion_tokens = record.prompt_tokens, record.completion_tokens
             line.first_token_ms, line.duration_ms = record.first_token_ms, record.duration_ms
         self._access.add(line)
@@ -211,6 +276,8 @@ class Gateway:
             return "draining"
         if not self._snapshot.loaded:
             return "no snapshot of keys and routes yet"
+        if self._outdated:
+            return "the snapshot of keys and routes is too old"
         if not self._journal.healthy:
             return "the journal cannot be written"
         return ""
@@ -229,6 +296,9 @@ class Gateway:
                 "draining": self.draining,
                 "connections": len(self.connections),
                 "requests_in_flight": self.in_flight,
+                "requests_waiting": len(self._waiting),
+                "replicas_ejected": self._router.ejected,
+                "limits_online": self._admission.online,
                 "snapshot_age_seconds": time.time() - snapshot.taken_at if snapshot.loaded else -1,
                 "keys": len(snapshot.keys),
                 "routes": len(snapshot.routes),
@@ -252,6 +322,7 @@ class Gateway:
             for connection in list(self.connections):
                 connection.check(now)
             self._pool.sweep(now)
+            self._router.sweep(now)
             self._journal.check_space()
             self._access.flush()
 
@@ -270,19 +341,9 @@ class Gateway:
         await asyncio.sleep(0)
         for connection in leaving & self.connections:
             connection.cut()
+        # Some whose clients are gone are being counted still (recount.py).
+        deadline = time.monotonic() + _COUNT_SECONDS
+        while self.in_flight and time.monotonic() < deadline:  # noqa: ASYNC110 - an end of many
+            await asyncio.sleep(0.02)
         self._pool.close()
         self._access.flush()
-
-
-def _model(name: str, route: RouteRecord) -> dict[str, object]:
-    model: dict[str, object] = {
-        "id": name,
-        "object": "model",
-        "created": route.created_at,
-        "owned_by": name.partition("/")[0],
-        "task": route.task,
-        "status": "ready" if route.replicas else route.phase,
-    }
-    if route.max_model_len:
-        model["max_model_len"] = route.max_model_len
-    return model

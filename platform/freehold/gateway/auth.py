@@ -93,13 +93,3 @@ def resolve(snapshot: Snapshot, caller: Caller, model: str) -> RouteRecord:
         raise not_found(model)
     return route
 
-
-def require_ready(route: RouteRecord, model: str) -> None:
-    """Raises ApiError 503, naming the phase: a known model that is asleep or starting is never a 404."""
-    if not route.replicas:
-        raise ApiError(
-            503,
-            f"The model `{model}` has no ready replica; its endpoint's phase is {route.phase}. Try again shortly.",
-            code="model_not_ready",
-            retry_after=RETRY_AFTER,
-        )

@@ -22,13 +22,19 @@ class Shape(Enum):
 _ANTHROPIC_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
+    402: "billing_error",
     403: "permission_error",
     404: "not_found_error",
     413: "request_too_large",
     429: "rate_limit_error",
     503: "overloaded_error",
 }
-_OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_OPENAI_TYPES = {
+    401: "authentication_error",
+    402: "insufficient_quota",
+    403: "permission_error",
+    429: "rate_limit_error",
+}
 
 
 class ApiError(Exception):
@@ -40,6 +46,7 @@ class ApiError(Exception):
         param: the field at fault, or None.
         retry_after: seconds after which trying again makes sense, or None.
         allow: methods, for a 405.
+        extra: header lines for this answer alone, each with its CRLF.
     """
 
     def __init__(
@@ -51,6 +58,7 @@ class ApiError(Exception):
         param: str | None = None,
         retry_after: int | None = None,
         allow: str | None = None,
+        extra: bytes = b"",
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -59,6 +67,7 @@ class ApiError(Exception):
         self.param = param
         self.retry_after = retry_after
         self.allow = allow
+        self.extra = extra
 
     @property
     def type(self) -> str:
@@ -75,7 +84,7 @@ class ApiError(Exception):
 
     def headers(self) -> bytes:
         """Extra header lines."""
-        lines = b""
+        lines = self.extra
         if self.retry_after is not None:
             lines += b"retry-after: %d\r\n" % self.retry_after
         if self.allow is not None:

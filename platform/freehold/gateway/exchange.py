@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 
-@dataclass(slots=True)
 class Request:
-    """A request as parsed. Only the headers that the gateway knows are kept."""
+    """A request as parsed. Only the headers that the gateway knows are kept.
 
-    method: bytes
-    path: bytes
-    authorization: bytes = b""
-    api_key: bytes = b""
-    content_encoding: bytes = b""
-    host: bool = False
-    content_length: int = -1
-    chunked: bool = False
-    expect: bool = False
-    keep_alive: bool = True
-    modern: bool = True  # HTTP/1.1: chunked answers are understood
-    body: bytes = b""
+    Attributes:
+        content_length: -1 where there is none, or none that is a number.
+        modern: HTTP/1.1, so that chunked answers are understood.
+    """
+
+    __slots__ = (
+        "api_key",
+        "authorization",
+        "body",
+        "chunked",
+        "content_encoding",
+        "content_length",
+        "expect",
+        "host",
+        "keep_alive",
+        "method",
+        "modern",
+        "path",
+    )
+
+    def __init__(self, method: bytes = b"", path: bytes = b"", *, keep_alive: bool = True) -> None:
+        self.method = method
+        self.path = path
+        self.authorization = b""
+        self.api_key = b""
+        self.content_encoding = b""
+        self.host = False
+        self.content_length = -1
+        self.chunked = False
+        self.expect = False
+        self.keep_alive = keep_alive
+        self.modern = True
+        self.body = b""
 
 
 class Job(Protocol):

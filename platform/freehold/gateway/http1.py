@@ -17,17 +17,40 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
 
+from freehold.gateway import keepalive
 from freehold.gateway.errors import ApiError, Shape
 from freehold.gateway.exchange import Request
 
 if TYPE_CHECKING:
+    from freehold.gateway.auth import Caller
     from freehold.gateway.exchange import Job
     from freehold.gateway.settings import Settings
 
 HELD = 64 * 1024
 _SCREENED = 64 * 1024
 _LINGER_SECONDS = 2.0
+_WIRE_A_BYTE = 16  # a byte a chunk, with its size and both line ends, takes 6
 _NEVER = float("inf")
+_LENGTH, _AUTHORIZATION, _HOST, _API_KEY, _CODING, _EXPECT, _ENCODING = range(1, 8)
+# As they are written most often too: a look-up costs less than making them lower case.
+_HEADERS = {
+    spelling: number
+    for name, number in {
+        b"Content-Length": _LENGTH,
+        b"Authorization": _AUTHORIZATION,
+        b"Host": _HOST,
+        b"X-Api-Key": _API_KEY,
+        b"Transfer-Encoding": _CODING,
+        b"Expect": _EXPECT,
+        b"Content-Encoding": _ENCODING,
+        b"User-Agent": 0,
+        b"Accept": 0,
+        b"Accept-Encoding": 0,
+        b"Content-Type": 0,
+        b"Connection": 0,
+    }.items()
+    for spelling in (name, name.lower())
+}
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
@@ -47,6 +70,7 @@ class Connection(asyncio.Protocol):
     Attributes:
         job: who answers the current request, None between requests.
         draining: answer what is there, then close.
+        known: the service's own: who called last, for as long as that holds.
     """
 
     def __init__(self, service: Service, settings: Settings, registry: set[Connection]) -> None:
@@ -63,6 +87,7 @@ class Connection(asyncio.Protocol):
         self._in_head = False
         self._chunks: list[bytes] = []
         self._body_bytes = 0
+        self._body_wire = 0  # the same as it came, with its framing
         self._refusal: tuple[ApiError, Shape] | None = None
         self._continue_due = False
         self._reading = True
@@ -73,19 +98,21 @@ class Connection(asyncio.Protocol):
         self._blocked_since = _NEVER
         self.job: Job | None = None
         self.draining = False
+        self.known: tuple[bytes, int, Caller] | None = None
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=self._settings.write_buffer)
+        keepalive.watch(self._transport)
         self._registry.add(self)
         self._deadline = self._loop.time() + self._settings.head_seconds
 
     def data_received(self, data: bytes) -> None:
         if self._shut:
             return
-        if self._current is None and not self._blocked:
+        if self._current is None and not self._blocked and not self._held:  # held bytes come first
             self._feed(data)
             self._pump()
             return
@@ -102,6 +129,8 @@ class Connection(asyncio.Protocol):
         self._shut = True
         self._registry.discard(self)
         self._queue.clear()
+        self._held.clear()
+        self._chunks = []  # not left to the garbage collector, which is needed for parser and connection
         job, self.job = self.job, None
         if job is not None:
             job.client_lost()
@@ -122,11 +151,12 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         if self._refusal is None:
-            self._parsing = Request(b"", b"")
+            self._parsing = Request()
             self._in_head = True
             self._head_bytes = 0
             self._chunks = []
             self._body_bytes = 0
+            self._body_wire = 0
 
     def on_url(self, url: bytes) -> None:
         self._head_bytes += len(url)
@@ -134,27 +164,34 @@ class Connection(asyncio.Protocol):
             self._parsing.path += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        request = self._parsing
         self._head_bytes += len(name) + len(value) + 4
-        if request is None or not self._in_head:
-            return  # trailers
-        match name.lower():
-            case b"authorization":
-                request.authorization = value
-            case b"x-api-key":
-                request.api_key = value
-            case b"content-length":
-                request.content_length = int(value) if value.isdigit() else -1
-            case b"transfer-encoding":
-                request.chunked = True
-            case b"expect":
-                request.expect = value.lower() == b"100-continue"
-            case b"content-encoding":
-                request.content_encoding = value
-            case b"host":
-                request.host = True
-            case _:
-                pass
+        known = _HEADERS.get(name)
+        if known is None:
+            known = _HEADERS.get(name.lower(), 0)
+        if not known or not self._in_head:
+            return  # of no interest, or a trailer
+        request = self._parsing
+        if request is None:
+            return
+        value = value.rstrip(b" \t")  # the parser takes away only what stands before (RFC 9110, section 5.5)
+        if known == _LENGTH:
+            request.content_length = int(value) if value.isdigit() else -1
+        elif known == _AUTHORIZATION:
+            request.authorization = value
+        elif known == _HOST:
+            if request.host:
+                self._refuse(400, "The Host header stands twice.")
+            request.host = True
+        elif known == _API_KEY:
+            request.api_key = value
+        elif known == _CODING:
+            if request.chunked or value.lower() != b"chunked":
+                self._refuse(400, "Transfer-Encoding must be chunked and nothing else.")
+            request.chunked = True
+        elif known == _EXPECT:
+            request.expect = value.lower() == b"100-continue"
+        else:
+            request.content_encoding = value
 
     def on_headers_complete(self) -> None:
         request = self._parsing
@@ -162,7 +199,14 @@ class Connection(asyncio.Protocol):
         if request is None or self._refusal is not None:
             return
         request.method = self._parser.get_method()
-        request.modern = self._parser.get_http_version() != "1.0"
+        version = self._parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            self._refuse(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
+            return
+        if self._parser.should_upgrade():
+            self._refuse(400, "Upgrades are not supported.")
+            return
+        request.modern = version == "1.1"
         request.keep_alive = self._parser.should_keep_alive()
         self._deadline = self._loop.time() + self._settings.body_seconds
         self._refusal = self._judge(request)
@@ -210,6 +254,7 @@ class Connection(asyncio.Protocol):
     def _refuse(self, status: int, message: str, code: str | None = None) -> None:
         if self._refusal is None:
             self._refusal = ApiError(status, message, code=code), Shape.OPENAI
+        self._chunks = []
 
     def _feed(self, data: bytes) -> None:
         if self._parsing is None and not self._queue:
@@ -217,7 +262,7 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._refuse(400, "Upgrades are not supported.")
+            pass  # refused by its head
         except httptools.HttpParserCallbackError:
             raise  # a mistake of ours: let it be seen
         except httptools.HttpParserError:
@@ -226,6 +271,11 @@ class Connection(asyncio.Protocol):
             self._head_bytes += len(data)  # a header that never ends is not reported by the parser
             if self._head_bytes > self._settings.max_head:
                 self._refuse(431, f"The head is larger than {self._settings.max_head} bytes.")
+        elif self._parsing is not None:
+            # Sizes and extensions of chunks, and trailers, are not reported while they have no end (section 7.1.1).
+            self._body_wire += len(data)
+            if self._body_wire > 2 * self._settings.max_head + _WIRE_A_BYTE * self._body_bytes:
+                self._refuse(400, "The chunks are mostly framing.")
 
     def _pump(self) -> None:
         """Takes up the next request, as long as they are answered at once and the client takes the answers."""

@@ -1,13 +1,15 @@
 """The append-only journal: what was opened, what it came to, and what metering has not yet confirmed.
 
-Written by meter.py on the event loop (a write is a copy into the page cache and survives kill -9), synced to disk in
-groups off the loop (the stated loss at power failure is what lies between two syncs), read by shipper.py, shortened up
-to the watermark. Sequences number the billed closes, without holes, in the order in which they were closed.
+Written by meter.py on the event loop: `open` and `close` collect, `flush` writes what a turn of the loop has collected
+in one go (a copy into the page cache; it survives kill -9). Synced to disk in groups off the loop (the stated loss at
+power failure is what lies between two syncs), read by shipper.py, shortened up to the watermark. Sequences number the
+billed closes, without holes, in the order in which they were closed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import uuid
@@ -22,6 +24,7 @@ from freehold.gateway import segments
 from freehold.gateway.segments import Close, Entry, Open
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from freehold.wire.usage import UsageRecord
@@ -67,7 +70,10 @@ class Journal:
         self._reserve_bytes = reserve_bytes
         self._segments: deque[_Segment] = deque()
         self._opened_in: dict[str, _Segment] = {}
-        self._unwritten: deque[Close] = deque()
+        self._unwritten: deque[Close] = deque()  # closes that the disk has refused
+        self._collected: list[Entry] = []  # since the last flush,
+        self._packed: list[bytes] = []  # and their bytes
+        self._forgotten = False  # opens since the last flush were lost before it was called
         self._window: deque[tuple[int, UsageRecord]] = deque(maxlen=_WINDOW)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal-sync")
         self._retired: list[int] = []
@@ -80,7 +86,9 @@ class Journal:
         self.synced = 0
         self.watermark = 0
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file, self._size = -1, 0
+        self._file = -1
+        self._size = 0  # of the newest segment with what is collected for it,
+        self._on_disk = 0  # and without
         opens: dict[str, Open] = {}
         number, whole = self._replay(opens)
         self.orphans = list(opens.values())
@@ -149,6 +157,7 @@ class Journal:
 
     def _renew(self, number: int) -> None:
         """Copies segment by segment. Killed in between, it leaves two epochs, which the next start takes for a hole."""
+        self._flush_or_raise()
         former, self._segments = self._segments, deque()
         self.epoch = uuid.uuid4().hex
         self.sequence = self._written = self.synced = self.watermark = 0
@@ -159,6 +168,7 @@ class Journal:
         for segment in former:
             for entry in segments.read(segment.path.read_bytes()):
                 self._copy(entry, copied)
+            self._flush_or_raise()
             os.fdatasync(self._file)
             segment.path.unlink(missing_ok=True)
         self.synced = self.sequence
@@ -174,13 +184,13 @@ class Journal:
                 copied.add(event)
         elif entry.record is not None and event not in copied:
             self.sequence += 1
-            self._closed(Close(event, self.sequence, entry.record))
+            self._write(Close(event, self.sequence, entry.record))
             copied.add(event)
 
     # Writing
 
     def open(self, slot: int, record: UsageRecord) -> None:
-        """Notes a request before it is forwarded. Raises JournalFull."""
+        """Notes a request; nothing may be forwarded for it before `flush` has returned. Raises JournalFull."""
         if self._failed is not None or self._unwritten:
             raise JournalFull(str(self._failed))
         try:
@@ -192,38 +202,78 @@ class Journal:
         segment.live += 1
         self._opened_in[record.event_id] = segment
 
-    def close(self, event: str, record: UsageRecord | None) -> None:
+    def close(self, event: str, record: UsageRecord | None) -> int:
         """Notes what a request came to; None where there is nothing to bill. Never raises: what the disk does not take
-        is kept and tried again, and no request is admitted meanwhile. A second close of an event is ignored."""
+        is kept and tried again, and no request is admitted meanwhile. A second close of an event is ignored. Returns
+        the sequence, 0 where nothing is billed."""
         owner = self._opened_in.pop(event, None)
         if owner is None:
-            return
+            return 0
         owner.live -= 1
         if record is not None:
             self.sequence += 1
         entry = Close(event, self.sequence if record is not None else 0, record)
         if self._unwritten:
             self._unwritten.append(entry)
+        else:
+            try:
+                self._write(entry)
+            except OSError as error:
+                self._fail(error)
+                self._unwritten.append(entry)
+        return entry.sequence
+
+    def flush(self) -> None:
+        """Writes what was collected. Raises JournalFull: then what was opened since the last flush is forgotten, and
+        must not be forwarded; what was closed is kept."""
+        if self._forgotten:
+            self._forgotten = False
+            raise JournalFull(str(self._failed))
+        if not self._collected:
             return
+        entries, data = self._collected, b"".join(self._packed)
+        self._collected, self._packed = [], []
         try:
-            self._closed(entry)
+            segments.write_all(self._file, data, self._on_disk)
         except OSError as error:
             self._fail(error)
-            self._unwritten.append(entry)
+            self._size = self._on_disk
+            self._undo(entries)
+            raise JournalFull(str(error)) from error
+        self._on_disk = self._size
+        self._dirty = True
+        for entry in entries:
+            if isinstance(entry, Close) and entry.record is not None:
+                self._closed(entry.sequence, entry.record)
 
-    def _closed(self, entry: Close) -> None:
-        self._write(entry)
-        if entry.record is not None:
-            self._segments[-1].highest = self._written = entry.sequence
-            self._window.append((entry.sequence, entry.record))
+    def _undo(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            if isinstance(entry, Close):
+                self._unwritten.append(entry)
+            elif (owner := self._opened_in.pop(entry.record.event_id, None)) is not None:
+                owner.live -= 1
+
+    def _closed(self, sequence: int, record: UsageRecord) -> None:
+        self._segments[-1].highest = self._written = sequence
+        self._window.append((sequence, record))
 
     def _write(self, entry: Entry) -> None:
         data = segments.pack(entry)
-        if self._size + len(data) > self._segment_bytes:
+        size = self._size + len(data)
+        if size > self._segment_bytes:
+            self._flush_or_raise()
             self._begin(self._segments[-1].number + 1)
-        segments.write_all(self._file, data, self._size)
-        self._size += len(data)
-        self._dirty = True
+            size = self._size + len(data)
+        self._collected.append(entry)
+        self._packed.append(data)
+        self._size = size
+
+    def _flush_or_raise(self) -> None:
+        try:
+            self.flush()
+        except JournalFull as error:
+            self._forgotten = True
+            raise OSError(str(error)) from error
 
     def _begin(self, number: int) -> None:
         """Begins a segment. Its header has the sequence of the first billed close that it can hold. The one before is
@@ -241,7 +291,7 @@ class Journal:
             raise
         if self._file >= 0:
             self._retired.append(self._file)
-        self._file, self._size, self._dirty = file, len(head), True
+        self._file, self._size, self._on_disk, self._dirty = file, len(head), len(head), True
         self._segments.append(_Segment(number, path, self._written + 1))
 
     # Health
@@ -260,9 +310,7 @@ class Journal:
         """Looks at the disk: refuses new requests early enough that those in flight can be settled."""
         try:
             free = shutil.disk_usage(self._folder).free
-            while self._unwritten:
-                self._closed(self._unwritten[0])
-                self._unwritten.popleft()
+            self._rewrite()
         except OSError as error:
             self._fail(error)
             return
@@ -271,6 +319,18 @@ class Journal:
         elif self._failed is not None and not self._unsynced:
             log.info("journal_recovered")
             self._failed = None
+
+    def _rewrite(self) -> None:
+        """Writes the closes that the disk had refused. Raises OSError; they stay then."""
+        if self._unwritten:
+            again, self._unwritten = self._unwritten, deque()
+            try:
+                while again:
+                    self._write(again[0])
+                    again.popleft()
+                self._flush_or_raise()
+            finally:
+                self._unwritten.extend(again)
 
     # Syncing, off the loop
 
@@ -305,6 +365,8 @@ class Journal:
     def shut(self) -> None:
         """Syncs and closes, at the end of the process."""
         self._thread.shutdown()
+        with contextlib.suppress(JournalFull):
+            self.flush()
         self._sync(self._retired, self._file)
         self.synced = self.sequence
         os.close(self._file)
@@ -327,6 +389,17 @@ class Journal:
                     self._read_on = segment.number, records[-1][0], position
                 return [item for item in records if item[0] <= self.synced]
         return []
+
+    def unconfirmed(self, watermark: int) -> Iterator[tuple[int, UsageRecord]]:
+        """Every billed close above `watermark`, in order, synced or not. To be read to its end at once."""
+        with contextlib.suppress(OSError):
+            self._flush_or_raise()
+        for segment in self._segments:
+            if segment.highest > watermark:
+                yield from segments.read_closes(segment.path, 0, watermark, limit=-1)[0]
+        for close in self._unwritten:
+            if close.record is not None and close.sequence > watermark:
+                yield close.sequence, close.record
 
     @property
     def floor(self) -> int:

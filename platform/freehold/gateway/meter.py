@@ -1,21 +1,23 @@
 """Open and settle: every request is in the journal before it is forwarded, and is settled exactly once.
 
-Used by relay.py; `recover` is called once at start.
+Used by app.py and relay.py; `recover` is called once at start. What is opened is in the journal once `flush` has
+returned; what is closed gets there by the end of the loop's turn. A process killed in between leaves the slot, which
+holds the same numbers.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from freehold.common.ids import uuid7
 from freehold.common.logging import get_logger
 from freehold.gateway.errors import ApiError
 from freehold.gateway.journal import JournalFull
-from freehold.gateway.slots import RELAYED, Counts, Slot
+from freehold.gateway.slots import CACHED, CHOICES, ESTIMATED, PROMPT, REASONING, RELAYED, Counts, Slot
 from freehold.wire.usage import UsageRecord
 
 if TYPE_CHECKING:
@@ -39,62 +41,91 @@ class Outcome(StrEnum):
     REFUSED = "refused"  # by the engine, with a 4xx: never billed, so never on the wire
 
 
+_RECOVERED = Outcome.RECOVERED.value
+
+
 class Bill:
     """One open request. `slot` counts what is relayed; `settle` ends it.
 
     Attributes:
         event: 32 hex digits; also the request id that client and engine see.
+        record: as it was opened.
         settled: what was reported, None until then or where nothing was billed.
+        sequence: of the close in the journal, 0 until then or where nothing was billed.
+        answered: whether anything of the answer was relayed.
     """
 
-    __slots__ = ("_first", "_meter", "_record", "_started", "event", "open", "settled", "slot")
+    __slots__ = (
+        "_choices",
+        "_first",
+        "_meter",
+        "_owed",
+        "_started",
+        "answered",
+        "event",
+        "open",
+        "record",
+        "sequence",
+        "settled",
+        "slot",
+    )
 
-    def __init__(self, meter: Meter, slot: Slot, record: UsageRecord) -> None:
+    def __init__(self, meter: Meter, slot: Slot, record: UsageRecord, choices: int) -> None:
         self._meter = meter
-        self._record = record
+        self._choices = choices
         self._started = time.monotonic()
-        self._first: float | None = None
+        self._first = 0.0
+        self._owed = False
+        self.record = record
         self.slot = slot
         self.event = record.event_id
         self.open = True
+        self.answered = False
         self.settled: UsageRecord | None = None
+        self.sequence = 0
 
     def relayed(self) -> None:
         """Something of the answer goes to the client now: from here on the request is billed."""
-        if self._first is None:
+        if not self.answered:
+            self.answered = True
             self._first = time.monotonic()
             self.slot.words[RELAYED] = 1
 
-    @property
-    def tenant(self) -> str:
-        """Who pays."""
-        return self._record.tenant
+    def owed(self) -> None:
+        """Nothing of the answer was relayed, but the engine has done what the slot says: it is billed."""
+        self._owed = True
+        self.slot.words[RELAYED] = 1
 
-    @property
-    def key(self) -> str:
-        """Public id of the key."""
-        return self._record.key
-
-    @property
-    def answered(self) -> bool:
-        """Whether anything of the answer was relayed."""
-        return self._first is not None
+    def rebase(self, route: RouteRecord) -> None:
+        """Another generation of the endpoint will answer than the one that was there when the request was opened."""
+        self.record = replace(
+            self.record,
+            generation=route.generation,
+            weight_digest=route.weight_digest,
+            engine_digest=route.engine_digest,
+        )
 
     def settle(self, outcome: Outcome, replica: str) -> None:
-        """Ends the request with what its slot holds; nothing is billed where nothing was relayed. Once only."""
+        """Ends the request with what its slot holds; nothing is billed where nothing was relayed or owed. Once only."""
         if not self.open:
             return
         self.open = False
-        if self._first is not None:
+        if self.answered or self._owed:
             now = time.monotonic()
+            words, completion = self.slot.words, self.slot.completion(self._choices)
             self.settled = replace(
-                _counted(self._record, self.slot.counts()),
+                self.record,
+                prompt_tokens=words[PROMPT],
+                cached_tokens=words[CACHED],
+                completion_tokens=completion,
+                reasoning_tokens=min(words[REASONING], completion),
+                estimated=bool(words[ESTIMATED]),
                 outcome=outcome.value,
                 replica=replica,
-                first_token_ms=int((self._first - self._started) * 1000),
+                first_token_ms=int((self._first - self._started) * 1000) if self.answered else None,
                 duration_ms=int((now - self._started) * 1000),
             )
-        self._meter.close(self)
+        self.sequence = self._meter.close(self)
 
 
 def _counted(record: UsageRecord, counts: Counts) -> UsageRecord:
@@ -108,23 +139,45 @@ def _counted(record: UsageRecord, counts: Counts) -> UsageRecord:
     )
 
 
-class Meter:
-    """Journal and slots together."""
+def _full() -> ApiError:
+    message = "The gateway cannot record usage now and therefore takes no requests. Try again later."
+    return ApiError(503, message, code="journal_full", retry_after=10)
 
-    def __init__(self, journal: Journal, slots: Slots, region: str, clock: Callable[[], int] = time.time_ns) -> None:
+
+class Meter:
+    """Journal and slots together.
+
+    Args:
+        soon: calls back before the loop's turn ends, as `loop.call_soon`: closes of one turn are written together. None
+            writes each at once.
+        clock: Unix nanoseconds.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        slots: Slots,
+        region: str,
+        soon: Callable[[Callable[[], None]], object] | None = None,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
         self._journal = journal
         self._slots = slots
         self._region = region
         self._clock = clock
+        self._soon = soon
+        self._flushing = False
 
-    def open(self, caller: Caller, route: RouteRecord, *, model: str, path: str, replica: str = "") -> Bill:
-        """Takes a slot and writes `open`. Raises ApiError 503 where the journal or the slots are full."""
-        event = uuid7()
-        slot = self._slots.take(event.bytes)
+    def open(
+        self, event: str, caller: Caller, route: RouteRecord, *, model: str, path: str, choices: int = CHOICES
+    ) -> Bill:
+        """Takes a slot and notes `open`. `event` is 32 hex digits; `choices` is how many of the slot's counters will be
+        used. Raises ApiError 503 where the journal or the slots are full."""
+        slot = self._slots.take(bytes.fromhex(event))
         if slot is None:
             raise ApiError(503, "The gateway has too many requests in flight. Try again.", code="busy", retry_after=1)
         record = UsageRecord(
-            event_id=event.hex,
+            event_id=event,
             occurred_at_ns=self._clock(),
             tenant=caller.key.tenant,
             key=caller.key.id,
@@ -136,22 +189,41 @@ class Meter:
             region=route.region or self._region,
             weight_digest=route.weight_digest,
             engine_digest=route.engine_digest,
-            outcome=Outcome.RECOVERED.value,
-            replica=replica,
+            outcome=_RECOVERED,
+            adapter=route.adapter,
         )
         try:
             self._journal.open(slot.index, record)
         except JournalFull as error:
             self._slots.give_back(slot)
             log.error("request_refused_journal_full", error=str(error))
-            message = "The gateway cannot record usage now and therefore takes no requests. Try again later."
-            raise ApiError(503, message, code="journal_full", retry_after=10) from error
-        return Bill(self, slot, record)
+            raise _full() from error
+        return Bill(self, slot, record, choices)
 
-    def close(self, bill: Bill) -> None:
-        """Writes the close and frees the slot. Called by the bill itself."""
-        self._journal.close(bill.event, bill.settled)
+    def flush(self) -> None:
+        """Has what was opened in the journal: it may be forwarded then. Raises ApiError 503; it must not, then."""
+        try:
+            self._journal.flush()
+        except JournalFull as error:
+            log.error("requests_refused_journal_full", error=str(error))
+            raise _full() from error
+
+    def close(self, bill: Bill) -> int:
+        """Notes the close and frees the slot. Called by the bill itself. Returns the sequence, 0 where nothing is
+        billed."""
+        sequence = self._journal.close(bill.event, bill.settled)
         self._slots.give_back(bill.slot)
+        if self._soon is None:
+            self._flush_closes()
+        elif not self._flushing:
+            self._flushing = True
+            self._soon(self._flush_closes)
+        return sequence
+
+    def _flush_closes(self) -> None:
+        self._flushing = False
+        with contextlib.suppress(JournalFull):  # the journal keeps closes, and refuses opens by itself
+            self._journal.flush()
 
     def recover(self) -> int:
         """Settles what a killed process left open, from its slots. Returns how many."""
@@ -162,6 +234,8 @@ class Meter:
             billed = _counted(record, counts) if counts is not None and counts.relayed else None
             self._journal.close(record.event_id, billed)
         self._journal.orphans = []
+        with contextlib.suppress(JournalFull):
+            self._journal.flush()
         if orphans:
             log.info("orphans_settled", count=len(orphans))
         return len(orphans)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from freehold.wire.usage import UsageRecord
+
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
 
@@ -40,14 +42,26 @@ class Metrics:
         requests: (path, status) → answers.
         tokens: kind (prompt, cached, completion) → billed tokens.
         outcomes: outcome → settled requests.
+        errors: code → answers with an error of ours. The codes are few and ours.
     """
 
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, int]] = Counter()
         self.tokens: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
         self.first_token = Histogram()
         self.duration = Histogram()
+
+    def settled(self, record: UsageRecord) -> None:
+        """Counts what was billed."""
+        tokens = self.tokens
+        tokens["prompt"] += record.prompt_tokens
+        tokens["cached"] += record.cached_tokens
+        tokens["completion"] += record.completion_tokens
+        if record.first_token_ms is not None:
+            self.first_token.observe(record.first_token_ms / 1000)
+        self.duration.observe(record.duration_ms / 1000)
 
     def render(self, gauges: Mapping[str, float]) -> bytes:
         """The exposition. `gauges` are values of this moment by name."""
@@ -60,6 +74,8 @@ class Metrics:
         lines += [
             f'freehold_gateway_settled_total{{outcome="{name}"}} {n}' for name, n in sorted(self.outcomes.items())
         ]
+        lines.append("# TYPE freehold_gateway_errors_total counter")
+        lines += [f'freehold_gateway_errors_total{{code="{code}"}} {n}' for code, n in sorted(self.errors.items())]
         lines += self.first_token.lines("freehold_gateway_first_token_seconds")
         lines += self.duration.lines("freehold_gateway_request_seconds")
         for name, value in gauges.items():

@@ -13,10 +13,12 @@ from freehold.gateway.errors import ApiError, Shape
 
 if TYPE_CHECKING:
     from freehold.gateway.app import Gateway
-    from freehold.gateway.departure import Departure, Left
+    from freehold.gateway.departure import Left
     from freehold.gateway.exchange import Request
     from freehold.gateway.http1 import Connection
+    from freehold.gateway.parent import Parent
 
+GOING = ApiError(503, "This process has been replaced. Ask again.", retry_after=1)
 _TEXT = b"text/plain; charset=utf-8"
 _EXPOSITION = b"text/plain; version=0.0.4; charset=utf-8"
 # Not all of 127.0.0.0/8: a service mesh's proxy brings strangers in from addresses such as 127.0.0.6.
@@ -24,11 +26,12 @@ _LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 
 class Private:
-    """The Service of the private listener."""
+    """The Service of the private listener. Every process of a gateway has one; readiness and a drain are of all of them,
+    metrics are its own."""
 
-    def __init__(self, gateway: Gateway, departure: Departure) -> None:
+    def __init__(self, gateway: Gateway, parent: Parent) -> None:
         self._gateway = gateway
-        self._departure = departure
+        self._parent = parent
 
     def screen(self, request: Request) -> tuple[ApiError, Shape] | None:
         """Bodies have no business here."""
@@ -40,7 +43,7 @@ class Private:
         if path == b"/healthz":
             connection.respond(200, b"ok\n", content_type=_TEXT)
         elif path == b"/readyz":
-            reason = self._gateway.unready()
+            reason = self._gateway.unready() or ("" if self._parent.others == 0 else "another process is not ready")
             body = f"{reason or 'ready'}\n".encode()
             connection.respond(503 if reason else 200, body, content_type=_TEXT)
         elif path == b"/metrics":
@@ -57,23 +60,23 @@ class Private:
         elif request.method != b"POST":
             connection.respond_error(ApiError(405, "This path takes POST only.", allow="POST"), Shape.OPENAI)
         else:
-            connection.job = _Wait(connection, self._departure.begin())
+            connection.job = _Wait(connection, self._parent.drain_all())
 
 
 class _Wait:
     """Answers once the gateway has drained. Who asked may hang up; the drain goes on."""
 
-    def __init__(self, connection: Connection, task: asyncio.Task[Left]) -> None:
+    def __init__(self, connection: Connection, drained: asyncio.Future[Left]) -> None:
         self._connection: Connection | None = connection
-        task.add_done_callback(self._answer)
+        drained.add_done_callback(self._answer)
 
-    def _answer(self, task: asyncio.Task[Left]) -> None:
+    def _answer(self, drained: asyncio.Future[Left]) -> None:
         if self._connection is None:
             return
-        if task.cancelled() or task.exception() is not None:
+        if drained.cancelled() or drained.exception() is not None:
             self._connection.respond_error(ApiError(500, "The drain failed; the log says why."), Shape.OPENAI)
         else:
-            self._connection.respond(200, msgspec.json.encode(task.result()))
+            self._connection.respond(200, msgspec.json.encode(drained.result()))
 
     def client_lost(self) -> None:
         self._connection = None

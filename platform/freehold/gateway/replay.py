@@ -1,13 +1,14 @@
-"""`python -m freehold.gateway.replay`: ships the journal of a gateway that is gone, such as one scaled away whose
+"""`python -m freehold.gateway.replay`: ships the journals of a gateway that is gone, such as one scaled away whose
 volume is left. Listens on nothing. Takes the gateway's own settings; GATEWAY_ID must be that gateway's, because
-metering knows its journal by it.
+metering knows its journals by it. With numbers, only the folders of that name (place.py): a gateway's parent has those
+shipped that its processes have left behind.
 
 Killing it at any moment and running it again is harmless, as it is for the gateway itself: orphans are settled once, by
 the journal, and metering drops what it has.
 
-Exit codes: 0 when metering has everything, and at once for a folder without a journal; 1 for settings or a journal that
+Exit codes: 0 when metering has everything, and at once where there is no journal; 1 for settings or a journal that
 cannot be read; 3 when GATEWAY_REPLAY_SECONDS have passed or it was told to stop (run it again); 4 when another process
-uses the folder.
+uses the folder. One folder does not hold up the others; of several codes it is the first in the order 1, 4, 3.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import uvloop
 
 from freehold.common import env, logging
-from freehold.gateway import segments
+from freehold.gateway import place, segments
 from freehold.gateway.journal import Journal
 from freehold.gateway.meter import Meter
 from freehold.gateway.segments import JournalUnreadable
@@ -32,7 +34,7 @@ from freehold.gateway.slots import Slots
 from freehold.gateway.state import StateInUse, hold
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 DONE, UNREADABLE, UNFINISHED, IN_USE = 0, 1, 3, 4
 _POLL_SECONDS = 0.05
@@ -81,18 +83,29 @@ def _unshipped(journal: Journal) -> int:
     return journal.sequence - journal.watermark
 
 
-def run(environ: Mapping[str, str] = os.environ) -> int:
-    """The whole command. Returns the exit code."""
+def run(environ: Mapping[str, str] = os.environ, folders: Sequence[int] = ()) -> int:
+    """The whole command, for these folders or for all there are. Returns the exit code."""
     try:
         env.text("GATEWAY_ID", environ=environ)  # the gateway's default, its host's name, is not ours
+        where = place.place(environ)
         settings = from_environment(environ)
-        logging.configure(json=settings.json_log)
-        if not settings.state.is_dir():
-            return DONE
+    except env.ConfigurationError as error:
+        return _said(UNREADABLE, str(error))
+    logging.configure(json=settings.json_log)
+    deadline = time.monotonic() + settings.replay_seconds
+    codes = set()
+    for folder in folders or where.journals():
+        own = from_environment(where.environment_of(folder, environ))
+        codes.add(_run(replace(own, replay_seconds=max(0.0, deadline - time.monotonic()))))
+    return next((code for code in (UNREADABLE, IN_USE, UNFINISHED) if code in codes), DONE)
+
+
+def _run(settings: Settings) -> int:
+    try:
         held = hold(settings.state)
     except StateInUse:
         return _said(IN_USE, f"{settings.state} is in use: its gateway runs, and ships its journal by itself.")
-    except (env.ConfigurationError, OSError) as error:
+    except OSError as error:
         return _said(UNREADABLE, str(error))
     try:
         if not segments.listing(settings.state / "journal"):
@@ -118,4 +131,4 @@ def _said(code: int, message: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(run(folders=[int(number) for number in sys.argv[1:]]))

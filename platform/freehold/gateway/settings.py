@@ -1,20 +1,19 @@
-"""Configuration of the gateway, read once at start. Every field says its environment variable."""
+"""Configuration of a process of the gateway, read once at start. Every field says its environment variable; place.py
+has what the parent must know too, GATEWAY_PROCESSES among it."""
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import socket
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from freehold.common import env, ports
+from freehold.gateway import place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-_LONGEST_ID = 200  # as metering takes them
 _LONGEST_SECONDS = 1e6
 
 
@@ -30,16 +29,26 @@ class Settings:
         host, port: FREEHOLD_HOST and common/ports.py.
         private_host, private_port: GATEWAY_PRIVATE_HOST (loopback unless set). Serves health and metrics.
         max_requests: GATEWAY_MAX_REQUESTS. Requests in flight; one more is answered 503. Each has a slot on disk.
+        max_gateways: GATEWAY_MAX_GATEWAYS. How many gateways share this Redis at most: while it is away, each has this
+            part of a tenant's outage credit and limits.
         max_head, max_body, max_answer: 64 KiB of request head, 32 MiB of body, 256 MiB of an answer in one piece.
-        head_seconds, body_seconds, idle_seconds: how long a client may take for its head and body, or stay idle.
+        head_seconds, body_seconds, idle_seconds: GATEWAY_HEAD_SECONDS, GATEWAY_BODY_SECONDS, GATEWAY_IDLE_SECONDS. How
+            long a client may take for its head and body, or stay idle.
         connect_seconds: GATEWAY_CONNECT_SECONDS. To reach a replica.
         first_token_seconds: GATEWAY_FIRST_TOKEN_SECONDS. From forwarding to the first frame of a stream.
         between_tokens_seconds: GATEWAY_BETWEEN_TOKENS_SECONDS. From frame to frame.
         answer_seconds: GATEWAY_ANSWER_SECONDS. From forwarding to the end of an answer in one piece.
+        total_seconds: GATEWAY_TOTAL_SECONDS. From admission to the end of any answer.
+        hold_requests: GATEWAY_HOLD_REQUESTS. How many may wait for one endpoint that has no ready replica yet.
+        hold_seconds: GATEWAY_HOLD_SECONDS. How long a stream waits there; from 5 s on it gets comments.
+        hold_answer_seconds: GATEWAY_HOLD_ANSWER_SECONDS. How long others wait; then they are 503 with retry-after.
+        snapshot_seconds: GATEWAY_SNAPSHOT_SECONDS. Keys and routes older than that are not believed any more.
         blocked_seconds: GATEWAY_BLOCKED_SECONDS. A client that takes no bytes for so long is cut off.
         write_buffer: GATEWAY_WRITE_BUFFER. Bytes waiting for one client above which its replica is not read from.
         withdraw_seconds: GATEWAY_WITHDRAW_SECONDS. How long new requests are still served after readyz has begun to
             fail: what load balancers need to notice. 0 where none is asked.
+        reload_seconds: GATEWAY_RELOAD_SECONDS. What a process that a reload replaces gets instead, for its clients to
+            end by themselves.
         drain_seconds: GATEWAY_DRAIN_SECONDS. What requests in flight get after that.
         ship_seconds: GATEWAY_SHIP_SECONDS. What metering gets to confirm all usage before the process ends.
         replay_seconds: GATEWAY_REPLAY_SECONDS. The same for the journal of a gateway that is gone (replay.py).
@@ -61,6 +70,7 @@ class Settings:
     private_host: str = ports.LOOPBACK
     private_port: int = ports.GATEWAY_METRICS
     max_requests: int = 4_096
+    max_gateways: int = 4
     max_head: int = 64 * 1024
     max_body: int = 32 * 1024 * 1024
     max_answer: int = 256 * 1024 * 1024
@@ -71,9 +81,15 @@ class Settings:
     first_token_seconds: float = 300
     between_tokens_seconds: float = 120
     answer_seconds: float = 600
+    total_seconds: float = 3_600
+    hold_requests: int = 256
+    hold_seconds: float = 300
+    hold_answer_seconds: float = 30
+    snapshot_seconds: float = 4 * 3_600
     blocked_seconds: float = 60
     write_buffer: int = 64 * 1024
     withdraw_seconds: float = 0
+    reload_seconds: float = 600
     drain_seconds: float = 30
     ship_seconds: float = 20
     replay_seconds: float = 600
@@ -107,34 +123,33 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     def seconds(name: str, default: int) -> float:
         return _seconds(name, default, environ)
 
-    gateway_id = env.text("GATEWAY_ID", socket.gethostname(), environ=environ)
-    if "/" in gateway_id or "\0" in gateway_id or len(gateway_id) > _LONGEST_ID:
-        raise env.ConfigurationError(
-            f"GATEWAY_ID={gateway_id[:_LONGEST_ID]!r} must have at most {_LONGEST_ID} characters and no slash or NUL: "
-            "metering would refuse its usage."
-        )
-    private_host = env.text("GATEWAY_PRIVATE_HOST", ports.LOOPBACK, environ=environ)
-    try:
-        ipaddress.ip_address(private_host)
-    except ValueError:
-        raise env.ConfigurationError(
-            f"GATEWAY_PRIVATE_HOST={private_host!r} is not an IP address. Give the pod's own, or 0.0.0.0 for all."
-        ) from None
-    state = environ.get("GATEWAY_STATE") or str(Path(env.text("FREEHOLD_DATA", environ=environ)) / "gateway")
+    max_gateways = env.integer("GATEWAY_MAX_GATEWAYS", 4, environ=environ)
+    if max_gateways < 1:
+        raise env.ConfigurationError(f"GATEWAY_MAX_GATEWAYS={max_gateways} must be at least 1.")
     return Settings(
         redis_url=env.text("REDIS_URL", environ=environ),
-        state=Path(state),
-        gateway_id=gateway_id,
+        state=place.state_from(environ),
+        gateway_id=place.name_from(environ),
         region=env.text("FREEHOLD_REGION", "local", environ=environ),
-        private_host=private_host,
+        private_host=place.private_host_from(environ),
         max_requests=env.integer("GATEWAY_MAX_REQUESTS", 4_096, environ=environ),
+        max_gateways=max_gateways,
+        head_seconds=seconds("GATEWAY_HEAD_SECONDS", 30),
+        body_seconds=seconds("GATEWAY_BODY_SECONDS", 300),
+        idle_seconds=seconds("GATEWAY_IDLE_SECONDS", 75),
         connect_seconds=seconds("GATEWAY_CONNECT_SECONDS", 5),
         first_token_seconds=seconds("GATEWAY_FIRST_TOKEN_SECONDS", 300),
         between_tokens_seconds=seconds("GATEWAY_BETWEEN_TOKENS_SECONDS", 120),
         answer_seconds=seconds("GATEWAY_ANSWER_SECONDS", 600),
+        total_seconds=seconds("GATEWAY_TOTAL_SECONDS", 3_600),
+        hold_requests=env.integer("GATEWAY_HOLD_REQUESTS", 256, environ=environ),
+        hold_seconds=seconds("GATEWAY_HOLD_SECONDS", 300),
+        hold_answer_seconds=seconds("GATEWAY_HOLD_ANSWER_SECONDS", 30),
+        snapshot_seconds=seconds("GATEWAY_SNAPSHOT_SECONDS", 4 * 3_600),
         blocked_seconds=seconds("GATEWAY_BLOCKED_SECONDS", 60),
         write_buffer=env.integer("GATEWAY_WRITE_BUFFER", 64 * 1024, environ=environ),
         withdraw_seconds=seconds("GATEWAY_WITHDRAW_SECONDS", 0),
+        reload_seconds=seconds("GATEWAY_RELOAD_SECONDS", 600),
         drain_seconds=seconds("GATEWAY_DRAIN_SECONDS", 30),
         ship_seconds=seconds("GATEWAY_SHIP_SECONDS", 20),
         replay_seconds=seconds("GATEWAY_REPLAY_SECONDS", 600),

@@ -22,6 +22,8 @@ from freehold.wire.follow import stop_if_cancelled
 from freehold.wire.usage import UsageBatch, UsageRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from freehold.gateway.journal import Journal
 
 log = get_logger(__name__)
@@ -45,17 +47,28 @@ class _Sent:
 class Shipper:
     """Ships one journal.
 
+    Args:
+        confirmed: told the watermark whenever it has moved.
+
     Attributes:
         sent: the newest sequence handed to the stream.
     """
 
-    def __init__(self, url: str, journal: Journal, gateway: str, resend_seconds: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        journal: Journal,
+        gateway: str,
+        resend_seconds: float,
+        confirmed: Callable[[int], None] = lambda watermark: None,
+    ) -> None:
         self._client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
             url, socket_connect_timeout=2, socket_timeout=5
         )
         self._journal = journal
         self._gateway = gateway
         self._resend_seconds = resend_seconds
+        self._confirmed = confirmed
         self._in_stream: deque[_Sent] = deque()
         self._progress = time.monotonic()
         self._shipped = False  # anything, since the start
@@ -88,6 +101,7 @@ class Shipper:
         if watermark > journal.watermark:
             self._progress = time.monotonic()
             journal.confirm(watermark)
+            self._confirmed(journal.watermark)
         while self._in_stream and self._in_stream[0].last <= journal.watermark:
             self._in_stream.popleft()
         self.sent = max(self.sent, journal.watermark)

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHOICES = 128  # counters a slot has: prompts × n of one request
-_FIRST = 16
-WORDS = _FIRST + CHOICES
+FIRST_CHOICE = 16  # word of the first of them
+WORDS = FIRST_CHOICE + CHOICES
 _BYTES = WORDS * 4
 _HEADER = struct.Struct("=8sII")
 _MAGIC = b"FHSLOTS\0"
 _VERSION = 1
 _START = 64
+_CLEAR = bytes(_BYTES - 16)
 
 # Words of a slot after the event id (words 0 to 3).
 RELAYED, PROMPT, CACHED, REASONING, ESTIMATED = 4, 5, 6, 7, 8
@@ -52,11 +53,11 @@ class Slot:
 
     def choice(self, index: int, tokens: int) -> None:
         """Sets how many tokens of a choice were relayed so far."""
-        self.words[_FIRST + index] = tokens
+        self.words[FIRST_CHOICE + index] = tokens
 
     def add(self, tokens: int) -> None:
         """Counts tokens on the first choice, where frames carry no numbers of their own."""
-        self.words[_FIRST] += tokens
+        self.words[FIRST_CHOICE] += tokens
 
     def counts(self) -> Counts:
         """The numbers now."""
@@ -66,9 +67,15 @@ class Slot:
             prompt=words[PROMPT],
             cached=words[CACHED],
             reasoning=words[REASONING],
-            completion=sum(words[_FIRST:WORDS]),
+            completion=self.completion(CHOICES),
             estimated=bool(words[ESTIMATED]),
         )
+
+    def completion(self, choices: int) -> int:
+        """Tokens relayed of the first so many choices together."""
+        if choices == 1:
+            return self.words[FIRST_CHOICE]
+        return sum(self.words[FIRST_CHOICE : FIRST_CHOICE + choices])
 
 
 class Slots:
@@ -98,7 +105,7 @@ class Slots:
             return None
         index = self._free.pop()
         start = _START + index * _BYTES
-        self._map[start : start + _BYTES] = event + bytes(_BYTES - 16)
+        self._map[start : start + _BYTES] = event + _CLEAR
         return Slot(index, self._words[index * WORDS : (index + 1) * WORDS])
 
     def give_back(self, slot: Slot) -> None:

@@ -1,26 +1,27 @@
-"""The state folder: one process at a time. A second gateway on one journal would bill twice."""
+"""Who holds a state folder: one gateway, and each part of it one process. Two on one journal would bill twice."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 
 class StateInUse(Exception):
     """Another process holds the folder. The message says what to do."""
 
 
-def hold(state: Path) -> int:
-    """Holds the folder, made where missing, until the returned file descriptor is closed or the process ends.
+PROCESS, PARENT = "lock", "parent"
+
+
+def hold(state: Path, lock: str = PROCESS) -> int:
+    """Holds the folder, made where missing, until the returned file descriptor is closed by everybody who has it.
+    Parent and process hold one folder side by side, by different locks.
 
     Raises StateInUse, and OSError where the folder cannot be written.
     """
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    file = os.open(state / lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,34 +1,40 @@
-"""The engine's side: connections to replicas, kept open between requests, and the choice of a replica.
+"""The engine's side: connections to replicas, kept open between requests. Which replica is routing's business.
 
 Used by relay.py. A connection carries one request at a time; what arrives in one read is handed on in one piece.
+
+Pods come and go, and their addresses are given out again: a route may lead to an address where somebody else listens by
+now. So whoever answers at a new connection is asked which models it serves before it gets a prompt, unless that very
+replica has completed an answer at this address within the last PROVEN_SECONDS (a fraction of what an engine needs to
+start).
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
+import msgspec
 
-from freehold.common.logging import get_logger
+from freehold.gateway import keepalive
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-
     from freehold.wire.records import ReplicaRecord
 
-log = get_logger(__name__)
-
 IDLE_SECONDS = 3.0  # vLLM's uvicorn closes idle connections after 5 s
-AVOID_SECONDS = 5.0  # a replica that failed is the last choice for so long
+PROVEN_SECONDS = 2.0
+_LARGEST_LIST = 256 * 1024
 Address = tuple[str, int]
+
+
+class NotTheReplica(OSError):
+    """Somebody else answers at a replica's address."""
 
 
 class Listener(Protocol):
     """Who waits for the answer."""
 
-    def upstream_head(self, status: int, event_stream: bool) -> None:
+    def upstream_head(self, status: int) -> None:
         """The head has arrived."""
 
     def upstream_data(self, data: bytes) -> None:
@@ -44,27 +50,49 @@ class Listener(Protocol):
 class Upstream(asyncio.Protocol):
     """One connection to a replica."""
 
-    def __init__(self, pool: Pool, address: Address) -> None:
+    __slots__ = (
+        "_body",
+        "_complete",
+        "_gone",
+        "_head_due",
+        "_keep",
+        "_listener",
+        "_more",
+        "_ours",
+        "_parser",
+        "_paused",
+        "_pool",
+        "_status",
+        "_transport",
+        "idle_since",
+        "replica",
+    )
+
+    def __init__(self, pool: Pool, replica: ReplicaRecord) -> None:
         self._pool = pool
-        self._address = address
         self._parser = httptools.HttpResponseParser(self)
-        self._pieces: list[bytes] = []
+        self._body = b""
+        self._more: list[bytes] | None = None  # further pieces of one read
+        self._status = 0
         self._head_due = False
         self._complete = False
         self._keep = False
-        self._event_stream = False
         self._listener: Listener | None = None
         self._gone = False
+        self._ours = False
+        self._paused = False
+        self.replica = replica
         self.idle_since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        keepalive.watch(self._transport)
 
-    def send(self, listener: Listener, data: bytes) -> None:
-        """Sends a request."""
+    def send(self, listener: Listener, data: bytes, *, ours: bool = False) -> None:
+        """Sends a request. Once it is answered the connection goes to the pool, unless it stays `ours`."""
         self._listener = listener
+        self._ours = ours
         self._complete = False
-        self._event_stream = False
         self._transport.write(data)
 
     @property
@@ -74,12 +102,14 @@ class Upstream(asyncio.Protocol):
 
     def pause(self) -> None:
         """Reads no more: the replica's answer waits in the kernel."""
-        if self.usable:
+        if not self._paused and self.usable:
+            self._paused = True
             self._transport.pause_reading()
 
     def resume(self) -> None:
         """Reads on."""
-        if self.usable:
+        if self._paused and self.usable:
+            self._paused = False
             self._transport.resume_reading()
 
     def abort(self) -> None:
@@ -91,134 +121,120 @@ class Upstream(asyncio.Protocol):
     # asyncio.Protocol
 
     def data_received(self, data: bytes) -> None:
-        if self._listener is None:
+        listener = self._listener
+        if listener is None:
             self.abort()  # an engine that speaks unasked
             return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._fail(f"the engine's answer is not valid HTTP: {error}")
+            self.abort()
+            listener.upstream_lost(f"the engine's answer is not valid HTTP: {error}")
             return
-        self._deliver()
+        if self._head_due:
+            self._head_due = False
+            listener.upstream_head(self._status)
+        body = self._body
+        if body:
+            self._body = b""
+            if self._more is not None:
+                body = b"".join((body, *self._more))
+                self._more = None
+            if self._listener is not None:
+                listener.upstream_data(body)
+        if self._complete and self._listener is not None:
+            self._listener = None
+            if not self._keep or not self.usable:
+                self.abort()
+            elif not self._ours:
+                self._pool.give_back(self)
+            listener.upstream_complete()
 
     def eof_received(self) -> None:
         """The transport closes itself."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._gone = True
-        self._pool.forget(self, self._address)
+        self._pool.forget(self)
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.upstream_lost(str(exc or "the engine closed the connection"))
 
-    def _fail(self, reason: str) -> None:
-        listener = self._listener
-        self.abort()
-        if listener is not None:
-            listener.upstream_lost(reason)
-
-    def _deliver(self) -> None:
-        listener = self._listener
-        if self._head_due and listener is not None:
-            self._head_due = False
-            listener.upstream_head(self._parser.get_status_code(), self._event_stream)
-        if self._pieces:
-            data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-            self._pieces = []
-            if self._listener is not None:
-                self._listener.upstream_data(data)
-        if self._complete and self._listener is not None:
-            listener, self._listener = self._listener, None
-            if self._keep and self.usable:
-                self._pool.give_back(self, self._address)
-            else:
-                self.abort()
-            listener.upstream_complete()
-
     # httptools
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() == b"content-type" and value.startswith(b"text/event-stream"):
-            self._event_stream = True
-
     def on_headers_complete(self) -> None:
-        self._head_due = self._parser.get_status_code() >= 200
+        self._status = self._parser.get_status_code()
+        self._head_due = self._status >= 200
 
     def on_body(self, body: bytes) -> None:
-        self._pieces.append(body)
+        if not self._body:
+            self._body = body
+        elif self._more is None:
+            self._more = [body]
+        else:
+            self._more.append(body)
 
     def on_message_complete(self) -> None:
-        if self._parser.get_status_code() >= 200:
+        if self._status >= 200:
             self._complete = True
             self._keep = self._parser.should_keep_alive()
 
 
 class Pool:
-    """All connections to all replicas, and how many requests each replica has."""
+    """All connections to all replicas.
+
+    Args:
+        connect_seconds: to reach a replica and to hear what it serves.
+    """
 
     def __init__(self, connect_seconds: float) -> None:
         self._connect_seconds = connect_seconds
         self._idle: dict[Address, list[Upstream]] = {}
-        self._outstanding: dict[str, int] = {}
-        self._avoid: dict[str, float] = {}
+        self._proven: dict[Address, tuple[str, float]] = {}
         self._loop = asyncio.get_running_loop()
 
-    def choose(self, replicas: Sequence[ReplicaRecord], tried: Collection[str]) -> ReplicaRecord:
-        """The replica with the fewest requests in flight: one not tried yet before one that was, one that has failed a
-        moment ago last."""
-        now = self._loop.time()
-        # Ties are broken at random; no secret hangs on it.
-        start = random.randrange(len(replicas)) if len(replicas) > 1 else 0  # noqa: S311
-        order = [*replicas[start:], *replicas[:start]]
-        return min(
-            order,
-            key=lambda replica: (
-                replica.id in tried,
-                self._avoid.get(replica.id, 0.0) > now,
-                self._outstanding.get(replica.id, 0),
-            ),
-        )
-
-    def begin(self, replica: str) -> None:
-        """A request goes to the replica."""
-        self._outstanding[replica] = self._outstanding.get(replica, 0) + 1
-
-    def finish(self, replica: str, *, failed: bool) -> None:
-        """The request is over."""
-        left = self._outstanding.get(replica, 1) - 1
-        if left:
-            self._outstanding[replica] = left
-        else:
-            self._outstanding.pop(replica, None)
-        if failed:
-            self._avoid[replica] = self._loop.time() + AVOID_SECONDS
-        else:
-            self._avoid.pop(replica, None)
-
-    def take(self, address: Address) -> Upstream | None:
-        """An open connection, None where there is none."""
-        idle = self._idle.get(address)
+    def take(self, replica: ReplicaRecord) -> Upstream | None:
+        """An open connection to this replica, None where there is none."""
+        idle = self._idle.get((replica.host, replica.port))
         while idle:
             upstream = idle.pop()
             if upstream.usable:
-                return upstream
+                if upstream.replica.id == replica.id:
+                    return upstream
+                upstream.abort()  # to whoever had the address before
         return None
 
-    async def connect(self, address: Address) -> Upstream:
-        """A new connection. Raises OSError or TimeoutError."""
+    async def connect(self, replica: ReplicaRecord, served_model_name: str) -> Upstream:
+        """A new connection, to an engine that serves this model. Raises OSError or TimeoutError."""
+        address = (replica.host, replica.port)
         async with asyncio.timeout(self._connect_seconds):
-            _, upstream = await self._loop.create_connection(lambda: Upstream(self, address), *address)
+            _, upstream = await self._loop.create_connection(lambda: Upstream(self, replica), *address)
+            known, at = self._proven.get(address, ("", 0.0))
+            if known != replica.id or self._loop.time() - at > PROVEN_SECONDS:
+                try:
+                    await _Introduction(upstream, replica).ask(served_model_name)
+                except BaseException:
+                    upstream.abort()
+                    raise
+                self._proven[address] = (replica.id, self._loop.time())
         return upstream
 
-    def give_back(self, upstream: Upstream, address: Address) -> None:
-        """Keeps a connection for the next request."""
-        upstream.idle_since = self._loop.time()
+    def give_back(self, upstream: Upstream) -> None:
+        """Keeps a connection, whose answer is complete, for the next request."""
+        replica = upstream.replica
+        address = (replica.host, replica.port)
+        now = upstream.idle_since = self._loop.time()
+        self._proven[address] = (replica.id, now)
         upstream.resume()
-        self._idle.setdefault(address, []).append(upstream)
-
-    def forget(self, upstream: Upstream, address: Address) -> None:
-        """A connection is gone."""
         idle = self._idle.get(address)
+        if idle is None:
+            self._idle[address] = [upstream]
+        else:
+            idle.append(upstream)
+
+    def forget(self, upstream: Upstream) -> None:
+        """A connection is gone."""
+        idle = self._idle.get((upstream.replica.host, upstream.replica.port))
         if idle is not None and upstream in idle:
             idle.remove(upstream)
 
@@ -230,8 +246,8 @@ class Pool:
                 upstream.abort()
             if not idle:
                 del self._idle[address]
-        for replica in [replica for replica, until in self._avoid.items() if until < now]:
-            del self._avoid[replica]
+        for address in [address for address, (_, at) in self._proven.items() if now - at > PROVEN_SECONDS]:
+            del self._proven[address]
 
     def close(self) -> None:
         """Drops the idle connections."""
@@ -239,3 +255,61 @@ class Pool:
             for upstream in list(idle):
                 upstream.abort()
         self._idle.clear()
+
+
+class _Model(msgspec.Struct):
+    id: str
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model]
+
+
+_models = msgspec.json.Decoder(_Models)
+
+
+class _Introduction:
+    """Asks the engine at a connection what it serves (GET /v1/models, vLLM's own)."""
+
+    def __init__(self, upstream: Upstream, replica: ReplicaRecord) -> None:
+        self._upstream = upstream
+        self._replica = replica
+        self._answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._status = 0
+        self._body = b""
+
+    async def ask(self, served_model_name: str) -> None:
+        """Raises NotTheReplica, or OSError where no answer comes. The connection carries the next request then."""
+        self._upstream.send(self, b"GET /v1/models HTTP/1.1\r\nhost: %s\r\n\r\n" % authority(self._replica), ours=True)
+        await self._answered
+        try:
+            serves = {model.id for model in _models.decode(self._body).data}
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            serves = set()
+        if self._status != 200 or served_model_name not in serves:
+            raise NotTheReplica(f"{self._replica.host}:{self._replica.port} does not serve this model")
+        if not self._upstream.usable:
+            raise ConnectionResetError("the engine closed the connection after it had said what it serves")
+
+    def upstream_head(self, status: int) -> None:
+        self._status = status
+
+    def upstream_data(self, data: bytes) -> None:
+        self._body += data
+        if len(self._body) > _LARGEST_LIST:
+            self._upstream.abort()
+            self.upstream_lost("the list of models has no end")
+
+    def upstream_complete(self) -> None:
+        if not self._answered.done():
+            self._answered.set_result(None)
+
+    def upstream_lost(self, reason: str) -> None:
+        if not self._answered.done():
+            self._answered.set_exception(ConnectionResetError(reason))
+
+
+def authority(replica: ReplicaRecord) -> bytes:
+    """Value of a Host header (RFC 9112, section 3.2)."""
+    host = f"[{replica.host}]" if ":" in replica.host else replica.host
+    return f"{host}:{replica.port}".encode()

@@ -5,6 +5,7 @@ and a follower. No Django: the gateway imports this and `common` only.
 - records.py  what the gateway knows: keys, tenants, routes
 - usage.py    what the gateway reports: one UsageRecord an answered request
 - publish.py  control plane → Redis (each domain publishes its own section)
+- balances.py control plane → Redis: prepaid balances, and the epoch that says whether to believe them
 - follow.py   Redis → gateway, kept on disk
 - hints.py    control plane → workers: "look at this soon", never a guarantee
 - logs.py     workers → control plane: tails of replica logs, on request

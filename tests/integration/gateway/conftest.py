@@ -6,6 +6,8 @@ Most tests share one gateway; those that kill it, stop it or configure it start 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import copy
 import hashlib
 import http.client
 import json
@@ -28,6 +30,7 @@ import msgspec
 import pytest
 import redis
 
+from freehold.common import ports
 from freehold.onebox.redis import EmbeddedRedis
 from freehold.wire import names
 from freehold.wire.names import Section
@@ -91,13 +94,22 @@ async def until(condition: Callable[[], Any], what: str = "the condition") -> An
     pytest.fail(f"{what} did not come true within {DEADLINE} s")
 
 
+def lives(pid: int) -> bool:
+    """Whether the process has not ended. One that nobody has waited for yet has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def _free_offset() -> int:
-    """A shift under which the gateway's two ports are free."""
+    """A shift under which the ports of a gateway of two processes are free."""
+    wanted = [port - ports.OFFSET for port in (ports.GATEWAY, ports.gateway_metrics(0), ports.gateway_metrics(1))]
     for offset in range(3_000 + os.getpid() % 5_000, 20_000, 7):
-        with socket.socket() as one, socket.socket() as two:
+        with contextlib.ExitStack() as stack:
             try:
-                one.bind(("127.0.0.1", 8401 + offset))
-                two.bind(("127.0.0.1", 8402 + offset))
+                for port in wanted:
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port + offset))
             except OSError:
                 continue
             return offset
@@ -127,6 +139,7 @@ class Process:
             "GATEWAY_STATE": str(state),
             "GATEWAY_ID": "gateway-test",
             "GATEWAY_SWEEP_SECONDS": "0.1",
+            "GATEWAY_HOLD_ANSWER_SECONDS": "0.5",
             "GATEWAY_SHIP_SECONDS": "0",  # nobody drains here, so nothing is ever confirmed
             "FREEHOLD_PORT_OFFSET": str(self.offset),
             **settings,
@@ -138,8 +151,9 @@ class Process:
         """Starts the process, without waiting."""
         with (self.state.parent / "gateway.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "freehold.gateway"], env=self._environment, stdout=log, stderr=log
-            )
+                [sys.executable, "-m", "freehold.gateway"], env=self._environment, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
 
     async def start(self, *, ready: bool = True) -> None:
         """Starts it and waits until it answers."""
@@ -164,10 +178,11 @@ class Process:
         ) as self.http:
             yield
 
-    def private(self, path: str, method: str = "GET", host: str = "127.0.0.1") -> tuple[int, str]:
-        """From the private port: status and body; status 0 where it does not listen (yet)."""
+    def private(self, path: str, method: str = "GET", host: str = "127.0.0.1", *, process: int = 0) -> tuple[int, str]:
+        """From the private port of a process: status and body; status 0 where it does not listen (yet)."""
         assert self.is_running, self.log()
-        connection = http.client.HTTPConnection(host, 8402 + self.offset, timeout=DEADLINE)
+        port = ports.gateway_metrics(process) - ports.OFFSET + self.offset
+        connection = http.client.HTTPConnection(host, port, timeout=DEADLINE)
         try:
             connection.request(method, path)
             answer = connection.getresponse()
@@ -190,9 +205,9 @@ class Process:
         settled, shipped = await self.gauge("journal_sequence"), await self.gauge("shipped_sequence")
         return await self.gauge("requests_in_flight") == 0 and settled == shipped
 
-    async def gauge(self, name: str) -> float:
+    async def gauge(self, name: str, process: int = 0) -> float:
         """A gauge of /metrics."""
-        text = self.private("/metrics")[1]
+        text = self.private("/metrics", process=process)[1]
         return next(
             float(line.split()[1]) for line in text.splitlines() if line.startswith(f"freehold_gateway_{name} ")
         )
@@ -208,6 +223,12 @@ class Process:
         epoch: str = json.loads(line)["epoch"]
         return epoch
 
+    def again(self) -> Process:
+        """Another one by the same settings, on the same ports. `end` of this one ends what it has left only."""
+        other = copy.copy(self)
+        self._stack.callback(other.end)
+        return other
+
     @property
     def environment(self) -> dict[str, str]:
         """What its process is started with; for commands that belong to it."""
@@ -220,13 +241,26 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Of the process."""
-        return self._process.pid
+        """Of the process that does the work; of the first, where there are several."""
+        return self.pids[0]
+
+    @property
+    def pids(self) -> list[int]:
+        """Of all processes that do the work."""
+        parent = self._process.pid
+        return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+    @property
+    def parent(self) -> subprocess.Popen[bytes]:
+        """The process that was started, which starts the others."""
+        return self._process
 
     async def kill(self) -> None:
-        """kill -9."""
-        self._process.kill()
+        """kill -9 of all processes."""
+        pids = self.pids
+        os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        await until(lambda: not any(lives(pid) for pid in pids), "the end of the gateway's processes")
 
     async def stop(self) -> int:
         """SIGTERM; returns the exit code."""
@@ -236,8 +270,8 @@ class Process:
 
     def end(self) -> None:
         """Leaves nothing behind."""
-        if self._process.poll() is None:
-            self._process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.gateway.conftest import until
-
 if TYPE_CHECKING:
     from tests.fakes.engine import Engine
     from tests.integration.gateway.conftest import Process, Usage
@@ -122,16 +120,19 @@ async def test_a_hang_up_where_events_carry_no_numbers_is_estimated(
     assert record.prompt_tokens > 0
 
 
-async def test_a_hang_up_before_anything_was_relayed_is_not_billed(gateway: Process, engine: Engine) -> None:
+async def test_a_hang_up_before_anything_was_relayed_is_billed_for_the_prompt_as_the_tokenizer_counts_it(
+    gateway: Process, engine: Engine, usage: Usage
+) -> None:
     engine.script.hold_after = 0
-    settled = await gateway.gauge("journal_sequence")
     _, writer = await gateway.connect()
-    writer.write(request({"model": "acme/chat", "prompt": "hi", "stream": True}, "/v1/completions"))
+    writer.write(request({"model": "acme/chat", "prompt": "hello", "stream": True}, "/v1/completions"))
     await engine.held.wait()
     await hang_up(writer)
     await asyncio.wait_for(engine.hung_up.wait(), 5)
-    await until(gateway.is_idle)
-    assert await gateway.gauge("journal_sequence") == settled
+    record = await usage.one()
+    assert (record.outcome, record.prompt_tokens, record.completion_tokens) == ("client_closed", 5, 0)
+    assert (record.estimated, record.first_token_ms) == (True, None)
+    assert engine.tokenized == [{"model": "internal-name", "prompt": "hello"}]
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])

@@ -70,7 +70,8 @@ def abandon(state: Path, tenant: Tenant, *, settled: int, cut_off: int) -> None:
     caller = Caller(KeyRecord(id="key_1", tenant=tenant.public_id), TenantRecord(slug=tenant.slug, cache_salt="salt"))
     route = msgspec.structs.replace(ROUTE, endpoint=ids.encode("ep", ENDPOINT), tenant=tenant.public_id)
     for number in range(settled + cut_off):
-        bill = meter.open(caller, route, model="acme/chat", path="/v1/chat/completions")
+        bill = meter.open(ids.uuid7_hex(), caller, route, model="acme/chat", path="/v1/chat/completions")
+        meter.flush()
         bill.relayed()
         bill.slot.choice(0, 3 if number < settled else 2)
         if number < settled:

@@ -194,3 +194,41 @@ async def test_a_model_is_not_called_for_what_it_cannot_do(gateway: Process) -> 
     answer = await gateway.http.post("/v1/embeddings", json={"model": "acme/chat", "input": "x"})
     assert answer.status_code == 400
     assert "generate" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank", "/rerank"])
+async def test_documents_are_reranked_and_billed(gateway: Process, engine: Engine, usage: Usage, path: str) -> None:
+    body = {"model": "acme/embed", "query": "q", "documents": ["a", {"text": "b"}], "return_documents": True}
+    answer = await gateway.http.post(path, json=body)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["model"] == "acme/embed"
+    assert [result["document"]["text"] for result in answer.json()["results"]] == ["a", "b"]
+    assert engine.received[0].path == "/rerank"
+    record = await usage.one()
+    assert (record.route, record.prompt_tokens, record.completion_tokens) == (path, 18, 0)
+
+
+@pytest.mark.parametrize("path", ["/v1/score", "/score"])
+async def test_pairs_are_scored_and_billed(gateway: Process, engine: Engine, usage: Usage, path: str) -> None:
+    answer = await gateway.http.post(path, json={"model": "acme/embed", "text_1": "q", "text_2": ["a"]})
+    assert answer.status_code == 200, answer.text
+    assert (answer.json()["model"], answer.json()["data"][0]["score"]) == ("acme/embed", 0.5)
+    assert engine.received[0].path == "/score"
+    assert (await usage.one()).prompt_tokens == 18
+
+
+async def test_counting_tokens_costs_nothing(gateway: Process, engine: Engine, usage: Usage) -> None:
+    body = {"model": "acme/chat", "messages": MESSAGES, "system": "Be kind."}
+    answer = await gateway.http.post("/v1/messages/count_tokens", json=body)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["input_tokens"] == 18
+    assert engine.received[0].body == {**body, "model": "internal-name"}
+    await gateway.http.post("/v1/chat/completions", json=CHAT)
+    assert (await usage.one()).route == "/v1/chat/completions"
+
+
+async def test_anthropics_clients_find_their_members_in_the_list_of_models(gateway: Process) -> None:
+    listed = (await gateway.http.get("/v1/models")).json()
+    assert (listed["has_more"], listed["last_id"]) == (False, "vendor/shared")
+    assert {model["type"] for model in listed["data"]} == {"model"}
+    assert listed["data"][0]["created_at"] == "1970-01-01T00:00:00Z"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from freehold.common.ids import uuid7_hex
 from freehold.gateway.auth import Caller
 from freehold.gateway.journal import Journal
 from freehold.gateway.meter import Bill, Meter
@@ -42,7 +43,9 @@ class Books:
 
     def open(self) -> Bill:
         """Opens a request."""
-        return self.meter.open(CALLER, ROUTE, model="acme/chat", path="/v1/chat/completions")
+        bill = self.meter.open(uuid7_hex(), CALLER, ROUTE, model="acme/chat", path="/v1/chat/completions")
+        self.meter.flush()
+        return bill
 
     def closed(self) -> list[tuple[int, str, str]]:
         """(sequence, event, outcome) of everything billed, as the shipper reads it."""

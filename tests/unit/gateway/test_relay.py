@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -11,15 +12,20 @@ import pytest
 from msgspec.structs import replace
 
 from freehold.gateway.meter import Outcome
-from freehold.gateway.relay import Relay
+from freehold.gateway.relay import Core, Relay
+from freehold.gateway.routing.router import Router
 from freehold.gateway.settings import Settings
 from freehold.gateway.surface import bodies
+from freehold.gateway.waiting import WaitingRoom
+from freehold.wire.follow import Snapshot
 from freehold.wire.records import ReplicaRecord
-from tests.unit.gateway.conftest import ROUTE, Books
+from tests.unit.gateway.conftest import CALLER, ROUTE, Books
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from freehold.gateway.admission.admission import Admission
+    from freehold.gateway.admission.ticket import Ask, Ticket
     from freehold.gateway.http1 import Connection
     from freehold.gateway.upstream import Pool, Upstream
 
@@ -45,6 +51,10 @@ class Client:
 
     def end(self) -> None:
         """It ends."""
+
+    def respond(self, status: int, *_: object) -> None:
+        """An answer in one piece."""
+        self.statuses.append(status)
 
     def respond_error(self, error: Any, *_: object) -> None:
         """An error in one piece."""
@@ -82,41 +92,65 @@ class Engines:
         self.reachable = asyncio.Event()
         self.reachable.set()
 
-    def choose(self, *_: object) -> ReplicaRecord:
-        return REPLICA
-
-    def begin(self, replica: str) -> None:
-        """Counts."""
-
-    def finish(self, replica: str, *, failed: bool) -> None:
-        """Counts."""
-
-    def take(self, address: object) -> Engine | None:
+    def take(self, replica: ReplicaRecord) -> Engine | None:
         return self.kept.pop() if self.kept else None
 
-    async def connect(self, address: object) -> Engine:
+    async def connect(self, replica: ReplicaRecord, served_model_name: str) -> Engine:
         await self.reachable.wait()
         self.all.append(Engine())
         return self.all[-1]
 
-    def give_back(self, engine: Engine, address: object) -> None:
+    def give_back(self, engine: Engine) -> None:
         self.given_back.append(engine)
 
 
-def relay(books: Books, client: Client, engines: Engines) -> Relay:
+class Grants:
+    """An admission that lets everything pass at once, or, once `later` is a list, when that is called."""
+
+    def __init__(self) -> None:
+        self.later: list[Callable[[], None]] | None = None
+        self.abandoned: list[Ticket] = []
+
+    def reserve(self, ask: Ask, decided: Callable[[Any], None]) -> None:
+        ticket = cast("Ticket", SimpleNamespace(max_tokens=0, headers=b""))
+        if self.later is None:
+            decided(ticket)
+        else:
+            self.later.append(lambda: decided(ticket))
+
+    def settle(self, ticket: Ticket, record: object, sequence: int) -> None:
+        """Nothing was taken."""
+
+    def abandon(self, ticket: Ticket) -> None:
+        self.abandoned.append(ticket)
+
+
+def relay(books: Books, client: Client, engines: Engines, admission: Grants | None = None, replicas: int = 3) -> Relay:
     """A streamed chat."""
     body = {"model": "acme/chat", "messages": [{"role": "user", "content": "hi"}], "stream": True}
-    return Relay(
-        connection=cast("Connection", client),
+    settings = Settings(redis_url="", state=Path("/nowhere"), gateway_id="gw", hold_requests=1)
+    snapshot = Snapshot()
+
+    def admit(job: Relay) -> None:
+        job.open()
+        books.meter.flush()
+        job.go()
+
+    core = Core(
+        loop=asyncio.get_running_loop(),
+        settings=settings,
+        snapshot=snapshot,
         pool=cast("Pool", engines),
-        settings=Settings(redis_url="", state=Path("/nowhere"), gateway_id="gw"),
-        surface=bodies.CHAT,
-        call=bodies.parse(bodies.CHAT, msgspec.json.encode(body)),
-        route=replace(ROUTE, replicas=(REPLICA, replace(REPLICA, id="rpl_2"), replace(REPLICA, id="rpl_3"))),
-        bill=books.open(),
-        body=b"{}",
+        router=Router(),
+        meter=books.meter,
+        admission=cast("Admission", admission or Grants()),
+        waiting=WaitingRoom(snapshot, settings.hold_requests),
+        admit=admit,
         report=lambda *_: None,
     )
+    route = replace(ROUTE, replicas=tuple(replace(REPLICA, id=f"rpl_{n}") for n in range(1, replicas + 1)))
+    call = bodies.parse(bodies.CHAT, msgspec.json.encode(body))
+    return Relay(core, cast("Connection", client), CALLER, bodies.CHAT, call, route)
 
 
 @pytest.fixture
@@ -136,7 +170,7 @@ async def test_an_engine_paused_by_the_last_frame_can_send_its_end(life: Books) 
     job = relay(life, client, engines)
     job.start()
     await settle()
-    job.upstream_head(200, event_stream=True)
+    job.upstream_head(200)
     client.blocked = True
     job.upstream_data(FRAME)
     assert engines.all[0].paused
@@ -161,6 +195,7 @@ async def test_an_attempt_under_way_ends_with_its_request(life: Books, end: str)
 async def test_a_connection_that_comes_too_late_is_kept_for_others(life: Books) -> None:
     engines = Engines()
     job = relay(life, Client(), engines)
+    job.start()
     job.cut()
     late = Engine()
     job._forward(cast("Upstream", late), REPLICA, fresh=True)
@@ -188,3 +223,47 @@ async def test_kept_connections_that_were_closed_meanwhile_do_not_count(life: Bo
     await settle()
     assert (len(engines.all), client.statuses) == (3, [])
     job.cut()
+
+
+async def test_a_client_that_hangs_up_before_the_decision_gives_its_reservation_back(life: Books) -> None:
+    engines, admission = Engines(), Grants()
+    admission.later = []
+    job = relay(life, Client(), engines, admission)
+    job.start()
+    job.client_lost()
+    for decide in admission.later:
+        decide()
+    await settle()
+    assert (len(admission.abandoned), engines.all, job.outcome) == (1, [], Outcome.CLIENT_CLOSED)
+
+
+async def test_a_request_waits_until_a_replica_is_ready(life: Books) -> None:
+    client, engines = Client(), Engines()
+    job = relay(life, client, engines, replicas=0)
+    job.start()
+    await settle()
+    assert (engines.all, client.statuses) == ([], [])
+    job._core.snapshot.routes["acme/chat"] = replace(ROUTE, replicas=(REPLICA,), generation=9)
+    job._core.snapshot.changes += 1
+    job.wake()
+    await settle()
+    assert len(engines.all) == 1
+    assert job.bill is not None
+    assert job.bill.record.generation == 9
+    job.cut()
+
+
+async def test_nobody_waits_where_the_room_is_full_or_the_endpoint_is_stopped(life: Books) -> None:
+    first, second, third = Client(), Client(), Client()
+    held = relay(life, first, Engines(), replicas=0)
+    held.start()
+    late = relay(life, second, Engines(), replicas=0)
+    late._core.waiting = held._core.waiting
+    late.start()
+    stopped = relay(life, third, Engines(), replicas=0)
+    stopped.route = replace(stopped.route, phase="Stopped")
+    stopped.start()
+    assert (first.statuses, second.statuses, third.statuses) == ([], [503], [503])
+    held.cut()
+    assert first.statuses == [503]
+    assert len(held._core.waiting) == 0

@@ -50,6 +50,7 @@ _openai = msgspec.json.Decoder(_OpenAIAnswer)
 _anthropic = msgspec.json.Decoder(_AnthropicAnswer)
 _responses = msgspec.json.Decoder(_ResponsesAnswer)
 _errors = msgspec.json.Decoder(_EngineError)
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 _LONGEST_MESSAGE = 2_000
 
@@ -82,22 +83,39 @@ def count(shape: Shape, body: bytes, bill: Bill) -> None:
                 raise _aborted()
             given = response.usage
             numbers = given.input_tokens, given.cached, given.output_tokens, given.reasoning
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        words = bill.slot.words
+        words[PROMPT], words[CACHED], words[REASONING] = numbers[0], numbers[1], numbers[3]
+        bill.slot.choice(0, numbers[2])
+    except (msgspec.MsgspecError, RecursionError, ValueError):  # ValueError: bytes, or numbers too large for a slot
         raise _unreadable() from None
-    words = bill.slot.words
-    words[PROMPT], words[CACHED], words[REASONING] = numbers[0], numbers[1], numbers[3]
-    bill.slot.choice(0, numbers[2])
 
 
-def rename(body: bytes, served_model_name: str, public: str) -> bytes:
-    """The answer with the public model name. Inside a JSON string every quote is escaped, so the member's own bytes
-    cannot come from text that the model or the client wrote."""
-    served = b'"model":' + msgspec.json.encode(served_model_name)
-    if served in body:
-        return body.replace(served, b'"model":' + msgspec.json.encode(public), 1)
-    answer = msgspec.json.decode(body)
-    answer["model"] = public
-    return msgspec.json.encode(answer)
+def take(shape: Shape, body: bytes, served_model_name: str, public: str, bill: Bill) -> bytes:
+    """The answer for the client, counted into the bill's slot. Raises ApiError 502."""
+    count(shape, body, bill)
+    return rename(shape, body, served_model_name, public)
+
+
+def rename(shape: Shape, body: bytes, served_model_name: str, public: str) -> bytes:
+    """The answer with the public model name."""
+    if served_model_name == public:
+        return body
+    if shape is Shape.OPENAI:
+        # Inside a JSON string every quote is escaped, and no object in these answers has members of the model's or
+        # the client's making whose values are strings: the member's own bytes are the member.
+        served = b'"model":' + msgspec.json.encode(served_model_name)
+        renamed = body.replace(served, b'"model":' + msgspec.json.encode(public), 1)
+        if renamed != body:
+            return renamed
+    return rename_member(body, public)
+
+
+def rename_member(body: bytes, public: str) -> bytes:
+    """An object with its member `model` changed, whatever else it has: the arguments that a model calls a tool with,
+    a client's metadata. What is inside the members is neither looked at nor changed."""
+    members = _members.decode(body)
+    members["model"] = msgspec.Raw(msgspec.json.encode(public))
+    return msgspec.json.encode(members)
 
 
 def engine_error(status: int, body: bytes, served_model_name: str, public: str) -> ApiError:
@@ -109,6 +127,11 @@ def engine_error(status: int, body: bytes, served_model_name: str, public: str) 
             failure = _EngineFailure("The engine refused the request.")
         message = failure.message.replace(served_model_name, public)[:_LONGEST_MESSAGE]
         return ApiError(413 if status == 413 else 400, message, param=failure.param)
+    if status == 404:
+        if b'"detail"' in body:  # no such path: an engine has only those that its model is good for
+            message = f"The model `{public}` cannot be called at this path."
+            return ApiError(400, message, code="wrong_task", param="model")
+        return ApiError(503, "The engine does not have the model yet. Try again.", code="engine_busy", retry_after=2)
     if status in (429, 503):
         return ApiError(503, "All replicas of the model are busy. Try again.", code="engine_busy", retry_after=2)
     return ApiError(502, "The engine failed. Try again.", code="engine_failed")

@@ -20,7 +20,10 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from freehold.gateway.errors import Shape, frame
-from freehold.gateway.slots import CACHED, ESTIMATED, PROMPT, REASONING
+from freehold.gateway.slots import CACHED, ESTIMATED, FIRST_CHOICE, PROMPT, REASONING
+from freehold.gateway.surface.answers import rename_member
+from freehold.gateway.surface.frames import Shortcut
+from freehold.gateway.surface.relayed import RelayedText
 from freehold.gateway.surface.usage import AnthropicUsage, OpenAIUsage, ResponsesUsage
 
 if TYPE_CHECKING:
@@ -28,10 +31,11 @@ if TYPE_CHECKING:
     from freehold.gateway.surface.bodies import Call
 
 _LARGEST_FRAME = 16 * 1024 * 1024
+_DATA = b"data: "
 _DONE = b"[DONE]"
-# Inside a JSON string every quote is escaped, so `,"usage":{` can only be the member itself. Usage nests one level
-# deep.
-_USAGE = re.compile(rb',"usage":\{(?:[^{}]|\{[^{}]*\})*\}')
+# Inside a JSON string every quote is escaped, and where a model's words are keys (top_logprobs) the values are numbers:
+# so `,"usage":{` can only be the member itself. Usage nests one level deep.
+_USAGE = re.compile(rb',"usage":\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}')
 
 
 class _Choice(msgspec.Struct):
@@ -51,12 +55,20 @@ class _AnthropicMessage(msgspec.Struct):
 
 class _AnthropicDelta(msgspec.Struct):
     stop_reason: str | None = None
+    text: str | None = None
+    thinking: str | None = None
+    partial_json: str | None = None
+
+
+class _AnthropicBlock(msgspec.Struct):
+    name: str | None = None
 
 
 class _AnthropicEvent(msgspec.Struct):
     type: str
     message: _AnthropicMessage | None = None
     delta: _AnthropicDelta | None = None
+    content_block: _AnthropicBlock | None = None
     usage: AnthropicUsage | None = None
 
 
@@ -65,12 +77,19 @@ class _Response(msgspec.Struct):
     usage: ResponsesUsage | None = None
 
 
+class _Item(msgspec.Struct):
+    name: str | None = None
+
+
 class _ResponsesEvent(msgspec.Struct):
     type: str
     sequence_number: int = 0
     response: _Response | None = None
+    delta: str = ""
+    item: _Item | None = None
 
 
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _chunks = msgspec.json.Decoder(_Chunk)
 _anthropic_events = msgspec.json.Decoder(_AnthropicEvent)
 _responses_events = msgspec.json.Decoder(_ResponsesEvent)
@@ -82,6 +101,9 @@ class Stream(ABC):
     Attributes:
         done: the stream has ended properly.
         failure: why it did not; nothing may follow.
+        exact: the engine itself has said how many tokens were relayed so far.
+        prompt_known: it has said how long the prompt is.
+        text: what was relayed, where it has to be counted afterwards (estimate.py) unless `exact`.
     """
 
     shape: ClassVar[Shape]
@@ -94,6 +116,9 @@ class Stream(ABC):
         self._public = b'"model":' + msgspec.json.encode(call.model)
         self._rest = b""
         self._sequence = 0
+        self.exact = False
+        self.prompt_known = False
+        self.text: RelayedText | None = None
         self.done = False
         self.failure: str | None = None
 
@@ -109,7 +134,11 @@ class Stream(ABC):
                 break
             try:
                 ready.append(self._frame(event))
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+            except (
+                msgspec.MsgspecError,
+                RecursionError,
+                ValueError,
+            ):  # ValueError: bytes, or numbers too large for a slot
                 ready.append(self.fail("The engine sent an event that cannot be read."))
         return b"".join(ready)
 
@@ -128,9 +157,19 @@ class Stream(ABC):
     def _frame(self, event: bytes) -> bytes:
         """One event, without its blank line."""
 
+    def _renamed(self, event: bytes, name: str) -> bytes:
+        """An event whose member of that name has a `model`. There are one or two such events in a stream."""
+        if self._served == self._public:
+            return event
+        start = event.find(_DATA) + len(_DATA)
+        members = _members.decode(event[start:])
+        members[name] = msgspec.Raw(rename_member(bytes(members[name]), self._call.model))
+        return event[:start] + msgspec.json.encode(members)
+
     def _prompt(self, tokens: int, cached: int) -> None:
         self._words[PROMPT] = tokens
         self._words[CACHED] = cached
+        self.prompt_known = True
 
     def _total(self, completion: int, reasoning: int) -> None:
         """The engine's own final numbers: they replace whatever was counted."""
@@ -140,22 +179,35 @@ class Stream(ABC):
         slot.choice(0, completion)
         self._words[REASONING] = reasoning
         self._words[ESTIMATED] = 0
+        self.exact = True
+        self.text = None
 
 
 class OpenAIStream(Stream):
-    """Chat completions and completions."""
+    """Chat completions and completions: every frame says how many tokens its choice has so far."""
 
     shape = Shape.OPENAI
 
     def __init__(self, call: Call, served_model_name: str, bill: Bill) -> None:
         super().__init__(call, served_model_name, bill)
         self._prompts: dict[int, int] = {}
+        self._reasoning: dict[int, int] = {}
         self._choices = call.prompts * call.choices
+        single = self._choices == 1 and not call.logprobs and not call.show_every_usage
+        self._shortcut = Shortcut(self._served, self._public) if single else None
         if call.prompts > 1:
             self._words[ESTIMATED] = 1  # until each prompt's length was seen
 
     def _frame(self, event: bytes) -> bytes:
-        if not event.startswith(b"data: "):
+        shortcut = self._shortcut
+        if shortcut is not None:
+            ready = shortcut.read(event)
+            if ready is not None:
+                self._words[FIRST_CHOICE] = shortcut.tokens
+                if shortcut.reasoning:
+                    self._words[REASONING] = shortcut.reasoning
+                return ready
+        if not event.startswith(_DATA):
             return b""  # comments and blank lines
         if event[6:] == _DONE:
             self.done = True
@@ -170,6 +222,8 @@ class OpenAIStream(Stream):
         if chunk.usage is not None:
             if chunk.choices:
                 self._count(chunk.usage, chunk.choices[0].index)
+                if shortcut is not None and len(chunk.choices) == 1 and chunk.choices[0].finish_reason is None:
+                    shortcut.learn(event)
             else:
                 self._prompt(chunk.usage.prompt_tokens, chunk.usage.cached)
                 self._total(chunk.usage.completion_tokens or 0, chunk.usage.reasoning)
@@ -184,26 +238,37 @@ class OpenAIStream(Stream):
     def _count(self, usage: OpenAIUsage, index: int) -> None:
         if not 0 <= index < self._choices:
             return
-        self._slot.choice(index, usage.completion_tokens or 0)
-        if self._call.prompts == 1:
-            self._words[PROMPT] = usage.prompt_tokens
+        words = self._words
+        words[FIRST_CHOICE + index] = usage.completion_tokens or 0
+        if usage.reasoning:
+            self._reasoning[index] = usage.reasoning
+            words[REASONING] = sum(self._reasoning.values())
+        prompts = self._call.prompts
+        if prompts == 1:
+            words[PROMPT] = usage.prompt_tokens
+            self.exact = self.prompt_known = True
             return
         # Each frame has its own prompt's length; only the last one sums (vLLM: index = prompt × n + choice).
         self._prompts[index // self._call.choices] = usage.prompt_tokens
-        self._words[PROMPT] = sum(self._prompts.values())
-        self._words[ESTIMATED] = len(self._prompts) < self._call.prompts
+        words[PROMPT] = sum(self._prompts.values())
+        self.exact = self.prompt_known = len(self._prompts) == prompts
+        words[ESTIMATED] = not self.exact
 
 
 def _data(event: bytes) -> bytes:
     """The data line of an event that may have an `event:` line before it."""
-    start = event.find(b"data: ")
-    return event[start + 6 :] if start >= 0 else b""
+    start = event.find(_DATA)
+    return event[start + len(_DATA) :] if start >= 0 else b""
 
 
 class AnthropicStream(Stream):
     """Messages."""
 
     shape = Shape.ANTHROPIC
+
+    def __init__(self, call: Call, served_model_name: str, bill: Bill) -> None:
+        super().__init__(call, served_model_name, bill)
+        self.text = RelayedText()
 
     def _frame(self, event: bytes) -> bytes:
         data = _data(event)
@@ -214,11 +279,17 @@ class AnthropicStream(Stream):
             case "content_block_delta":
                 self._slot.add(1)
                 self._words[ESTIMATED] = 1
+                delta = parsed.delta
+                if delta is not None and self.text is not None:
+                    self.text.add(delta.text or delta.thinking or delta.partial_json or "")
+            case "content_block_start":
+                if parsed.content_block is not None and parsed.content_block.name and self.text is not None:
+                    self.text.add(parsed.content_block.name)  # of a tool: the model has written it too
             case "message_start":
                 if parsed.message is not None and parsed.message.usage is not None:
                     usage = parsed.message.usage
                     self._prompt(usage.prompt, usage.cached)
-                event = event.replace(self._served, self._public, 1)
+                event = self._renamed(event, "message")
             case "message_delta":
                 if parsed.usage is not None:
                     self._prompt(parsed.usage.prompt, parsed.usage.cached)
@@ -246,6 +317,7 @@ class ResponsesStream(Stream):
         super().__init__(call, served_model_name, bill)
         self._words[PROMPT] = call.prompt_guess
         self._words[ESTIMATED] = 1
+        self.text = RelayedText()
 
     def _frame(self, event: bytes) -> bytes:
         data = _data(event)
@@ -259,7 +331,11 @@ class ResponsesStream(Stream):
         if kind.endswith(".delta"):
             self._slot.add(1)
             self._words[ESTIMATED] = 1
+            if self.text is not None:
+                self.text.add(parsed.delta)
             return event + b"\n\n"
+        if kind == "response.output_item.added" and parsed.item and parsed.item.name and self.text is not None:
+            self.text.add(parsed.item.name)  # of a tool: the model has written it too
         if parsed.response is not None:
             usage = parsed.response.usage
             if usage is not None:
@@ -269,7 +345,7 @@ class ResponsesStream(Stream):
                 return self.fail(
                     "The engine failed while it was answering. What was received is incomplete; try again."
                 )
-            event = event.replace(self._served, self._public, 1)
+            event = self._renamed(event, "response")
             self.done = kind in ("response.completed", "response.incomplete")
         elif kind == "error":
             return self.fail("The engine failed while it was answering. What was received is incomplete; try again.")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from freehold.gateway.surface.bodies import Call
+from freehold.gateway.surface.call import Call
 from freehold.gateway.surface.sse import AnthropicStream, OpenAIStream, ResponsesStream
 from tests.unit.gateway.conftest import Books
 

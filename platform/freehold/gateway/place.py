@@ -1,0 +1,106 @@
+"""Where a gateway stands: its name, its folders, the address of its private port, how many processes it is.
+
+What the parent (processes.py) has to know; settings.py takes it from here for the processes that do the work. Light:
+the parent lives as long as the gateway does and pays for every module.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from freehold.common import env, ports
+
+MOST_PROCESSES = ports.GATEWAY_PROCESSES_MOST
+_LONGEST_ID = 200  # as metering takes them
+_LONGEST_SUFFIX = 4
+
+
+class Place:
+    """One gateway's, whatever number of processes it is.
+
+    A process has a folder and a name of its own, because a journal has one writer and metering knows it by its name.
+    Folder 0 is GATEWAY_STATE itself under GATEWAY_ID, folder n is GATEWAY_STATE/n under GATEWAY_ID~n. Which process has
+    which is open: a reload needs fresh ones while the old are still held.
+
+    Attributes:
+        processes: how many serve at a time.
+    """
+
+    def __init__(self, *, name: str, state: Path, private_host: str, processes: int) -> None:
+        self.name = name
+        self.state = state
+        self.private_host = private_host
+        self.processes = processes
+
+    def name_of(self, folder: int) -> str:
+        """GATEWAY_ID of the process that has the folder."""
+        return f"{self.name}~{folder}" if folder else self.name
+
+    def path_of(self, folder: int) -> Path:
+        """GATEWAY_STATE of the process that has the folder."""
+        return self.state / str(folder) if folder else self.state
+
+    def environment_of(self, folder: int, environ: Mapping[str, str]) -> dict[str, str]:
+        """What the process that has the folder finds in its environment."""
+        return {**environ, "GATEWAY_ID": self.name_of(folder), "GATEWAY_STATE": str(self.path_of(folder))}
+
+    def journals(self) -> list[int]:
+        """Folders with a journal, in use or left behind."""
+        if not self.state.is_dir():
+            return []
+        numbers = [int(entry.name) for entry in self.state.iterdir() if _is_number(entry.name)]
+        return [number for number in (0, *sorted(numbers)) if _has_files(self.path_of(number) / "journal")]
+
+
+def place(environ: Mapping[str, str] = os.environ) -> Place:
+    """As the environment has it. Raises env.ConfigurationError, naming the variable."""
+    name = name_from(environ)
+    if len(name) > _LONGEST_ID - _LONGEST_SUFFIX:
+        raise env.ConfigurationError(
+            f"GATEWAY_ID={name!r} must have at most {_LONGEST_ID - _LONGEST_SUFFIX} characters: processes add a number."
+        )
+    processes = env.integer("GATEWAY_PROCESSES", 1, environ=environ)
+    if not 1 <= processes <= MOST_PROCESSES:
+        raise env.ConfigurationError(f"GATEWAY_PROCESSES={processes} must be between 1 and {MOST_PROCESSES}.")
+    return Place(name=name, state=state_from(environ), private_host=private_host_from(environ), processes=processes)
+
+
+def name_from(environ: Mapping[str, str]) -> str:
+    """GATEWAY_ID, else the host's name. Raises env.ConfigurationError."""
+    name = env.text("GATEWAY_ID", socket.gethostname(), environ=environ)
+    if "/" in name or "\0" in name or len(name) > _LONGEST_ID:
+        raise env.ConfigurationError(
+            f"GATEWAY_ID={name[:_LONGEST_ID]!r} must have at most {_LONGEST_ID} characters and no slash or NUL: "
+            "metering would refuse its usage."
+        )
+    return name
+
+
+def state_from(environ: Mapping[str, str]) -> Path:
+    """GATEWAY_STATE, else $FREEHOLD_DATA/gateway. Raises env.ConfigurationError."""
+    given = environ.get("GATEWAY_STATE", "")
+    return Path(given) if given else Path(env.text("FREEHOLD_DATA", environ=environ)) / "gateway"
+
+
+def private_host_from(environ: Mapping[str, str]) -> str:
+    """GATEWAY_PRIVATE_HOST. Raises env.ConfigurationError."""
+    host = env.text("GATEWAY_PRIVATE_HOST", ports.LOOPBACK, environ=environ)
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise env.ConfigurationError(
+            f"GATEWAY_PRIVATE_HOST={host!r} is not an IP address. Give the pod's own, or 0.0.0.0 for all."
+        ) from None
+    return host
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit() and name[0] != "0"
+
+
+def _has_files(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())

@@ -1,0 +1,114 @@
+"""What an engine had not said when its answer was cut off is asked of it afterwards: how many tokens a prompt has, and
+the text that was relayed (surface/estimate.py has the questions). Used by relay.py, off the client's path: the client
+is gone or has its error.
+
+The request's bill stays open meanwhile. Where no answer comes within SECONDS, what was guessed while relaying stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from freehold.common.logging import get_logger
+from freehold.gateway.surface import estimate
+from freehold.gateway.upstream import authority
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from freehold.gateway.meter import Bill
+    from freehold.gateway.surface.call import Surface
+    from freehold.gateway.surface.estimate import Question
+    from freehold.gateway.surface.sse import Stream
+    from freehold.gateway.upstream import Pool
+    from freehold.wire.records import ReplicaRecord, RouteRecord
+
+log = get_logger(__name__)
+
+SECONDS = 2.0
+_LARGEST_ANSWER = 16 * 1024 * 1024  # /tokenize lists every token
+
+_running: set[asyncio.Task[None]] = set()
+
+
+def recount(
+    *,
+    pool: Pool,
+    route: RouteRecord,
+    replica: str,
+    surface: Surface,
+    body: bytes,
+    stream: Stream | None,
+    bill: Bill,
+    done: Callable[[], None],
+) -> bool:
+    """Asks the replica that had the request, else another of its endpoint; calls `done` once, when the bill's slot
+    holds what could be had. False: there is nothing to ask, or nobody; `done` is not called then."""
+    known = {record.id: record for record in route.replicas}
+    asked = known.get(replica) or next(iter(known.values()), None)
+    questions = estimate.questions(surface, body, stream)
+    if asked is None or not questions:
+        return False
+    task = asyncio.get_running_loop().create_task(_ask_all(pool, route, asked, questions, bill))
+    _running.add(task)
+
+    def ended(task: asyncio.Task[None]) -> None:
+        _running.discard(task)
+        done()
+
+    task.add_done_callback(ended)
+    return True
+
+
+async def _ask_all(
+    pool: Pool, route: RouteRecord, replica: ReplicaRecord, questions: list[Question], bill: Bill
+) -> None:
+    try:
+        async with asyncio.timeout(SECONDS):
+            for question in questions:
+                answer = await _ask(pool, route, replica, question)
+                if answer is not None and estimate.take(question, answer, bill) and question.about_prompt:
+                    bill.owed()
+    except (OSError, TimeoutError) as error:
+        log.info("not_recounted", request=bill.event, replica=replica.id, error=repr(error))
+
+
+async def _ask(pool: Pool, route: RouteRecord, replica: ReplicaRecord, question: Question) -> bytes | None:
+    upstream = pool.take(replica) or await pool.connect(replica, route.served_model_name)
+    answer = _Answer()
+    upstream.send(
+        answer,
+        b"POST %s HTTP/1.1\r\nhost: %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
+        % (question.path, authority(replica), len(question.body), question.body),
+    )
+    try:
+        await answer.complete
+    except asyncio.CancelledError:
+        upstream.abort()
+        raise
+    return bytes(answer.body) if answer.status == 200 and len(answer.body) <= _LARGEST_ANSWER else None
+
+
+class _Answer:
+    """A Listener that keeps the whole answer."""
+
+    def __init__(self) -> None:
+        self.complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.status = 0
+        self.body = bytearray()
+
+    def upstream_head(self, status: int) -> None:
+        self.status = status
+
+    def upstream_data(self, data: bytes) -> None:
+        if len(self.body) <= _LARGEST_ANSWER:
+            self.body += data
+
+    def upstream_complete(self) -> None:
+        if not self.complete.done():
+            self.complete.set_result(None)
+
+    def upstream_lost(self, reason: str) -> None:
+        if not self.complete.done():
+            self.complete.set_exception(ConnectionResetError(reason))
