@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks import onebox, reconcile, registry
+from benchmarks import gateway, onebox, reconcile, registry
 
 onebox.main()
 registry.main()
 reconcile.main()
+gateway.main()

@@ -52,6 +52,7 @@ app.conf.update(
         "purge-events": {"task": "workers.purge_events", "schedule": 3600.0, "options": {"expires": 600}},
         "drain-usage": {"task": hints.DRAIN_USAGE, "schedule": 1.0, "options": {"expires": 10}},
         "resync-data-plane": {"task": "workers.publish_all", "schedule": 15.0, "options": {"expires": 30}},
+        "money-epoch": {"task": "workers.ensure_money_epoch", "schedule": 5.0, "options": {"expires": 10}},
         "import-models": {
             "task": hints.IMPORT,
             "schedule": 15.0,

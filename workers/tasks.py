@@ -9,6 +9,7 @@ from typing import Any
 from celery import shared_task
 
 from freehold.api.idempotency import records_purge
+from freehold.billing import publication as billing_publication
 from freehold.common import clock
 from freehold.common.logging import get_logger
 from freehold.fleet.choices import RuntimeKind
@@ -66,7 +67,7 @@ def purge_events() -> None:
 @shared_task(name="workers.publish_all")
 def publish_all() -> None:
     """Publishes the whole data plane's snapshot; repairs what a lost publication left behind."""
-    changed = tenancy_publication.publish_all() + serving_publication.publish_all()
+    changed = tenancy_publication.publish_all() + serving_publication.publish_all() + billing_publication.publish_all()
     if changed:
         log.info("data_plane_repaired", fields=changed)
 
@@ -108,6 +109,12 @@ def sweep_storage() -> None:
 def post_ledger() -> None:
     """Closed hours into the ledger."""
     billing.post_ledger()
+
+
+@shared_task(name="workers.ensure_money_epoch")
+def ensure_money_epoch() -> None:
+    """Balances again, and then their epoch, where Redis has lost it."""
+    billing.ensure_money_epoch()
 
 
 @shared_task(name="workers.ensure_partitions")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -46,3 +47,18 @@ def test_only_one_file_names_a_port() -> None:
         if path.name != "ports.py" and any(port in path.read_text() for port in literal)
     ]
     assert named == []
+
+
+def test_processes_without_a_kubernetes_cluster_do_not_load_its_client() -> None:
+    """It weighs some 25 MB in each of them."""
+    script = "import sys, workers.app, workers.tasks, workers.watch.clusters; print('kubernetes' in sys.modules)"
+    environment = {name: value for name, value in os.environ.items() if name != "KUBERNETES_SERVICE_HOST"}
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env={**environment, "PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.stdout.strip() == "False", result.stdout + result.stderr

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from freehold.billing.publication import usage_settled
 from freehold.metering.services import DrainReport, usage_drain, usage_partitions_ensure
 from freehold.wire import connection
 
 
 def drain() -> DrainReport:
-    """Drains the usage stream once. Raises redis.RedisError and database errors: the task retries, or the next beat."""
-    return usage_drain(client=connection.client())
+    """Drains the usage stream once; balances are published before gateways are told. Raises redis.RedisError and
+    database errors: the task retries, or the next beat."""
+    return usage_drain(client=connection.client(), settled=usage_settled)
 
 
 def partitions_ensure() -> int:

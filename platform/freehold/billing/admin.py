@@ -1,4 +1,5 @@
-"""Prices and the ledger in the operator's admin. Both are append-only: a change of price is the next book."""
+"""Prices, accounts, credits and the ledger in the operator's admin. All but accounts are append-only: a change of price
+is the next book, a correction of a credit another one."""
 
 from __future__ import annotations
 
@@ -10,26 +11,30 @@ from django.contrib import admin
 from django.core.exceptions import ValidationError
 
 from freehold.billing.choices import Meter
-from freehold.billing.models import LedgerEntry, Price, PriceBook
+from freehold.billing.models import Account, CreditEntry, LedgerEntry, Price, PriceBook
 from freehold.billing.records import NewPrice
 from freehold.billing.selectors import price_book_in_force
-from freehold.billing.services import price_book_publish
+from freehold.billing.services import LARGEST_NANOS, account_set, credit_grant, price_book_publish
 from freehold.common import clock
+from freehold.common.money import NANOS, format_nanos
 from freehold.db.admin import ReadOnlyAdmin
 from freehold.tenancy.actors import Actor
-from freehold.tenancy.admin import AuditedAdmin
+from freehold.tenancy.admin import AuditedAdmin, operator_of
 from freehold.tenancy.permissions import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from decimal import Decimal
 
     from django.contrib.admin.options import InlineModelAdmin
     from django.http import HttpRequest
 
     _BookForm = forms.ModelForm[PriceBook]
+    _AccountForm = forms.ModelForm[Account]
+    _CreditForm = forms.ModelForm[CreditEntry]
     _PriceInline = admin.TabularInline[Price, PriceBook]
 else:
-    _BookForm = forms.ModelForm
+    _BookForm = _AccountForm = _CreditForm = forms.ModelForm
     _PriceInline = admin.TabularInline
 
 _DEFAULT = "*"
@@ -118,6 +123,123 @@ class PriceBookAdmin(AuditedAdmin):
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Nobody."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody."""
+        return False
+
+
+class AmountField(forms.DecimalField):
+    """An amount in the currency's major unit, as people write it, to the nano; cleaned to nanos."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(max_digits=19, decimal_places=9, **options)
+
+    def clean(self, value: Any) -> int | None:
+        """Exact: a decimal is shifted, never rounded."""
+        amount: Decimal | None = super().clean(value)
+        return None if amount is None else int(amount.scaleb(9))
+
+
+class AccountForm(_AccountForm):
+    """How a tenant pays."""
+
+    outage_credit = AmountField(
+        min_value=0,
+        initial=0,
+        help_text=(
+            "What all gateways together may serve the tenant for while its balance cannot be asked, in the currency of "
+            "the price book. Each gateway has an equal share; 0: they answer 503 meanwhile."
+        ),
+    )
+
+    class Meta:
+        model = Account
+        fields = ("tenant", "prepaid")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.initial["outage_credit"] = format_nanos(self.instance.outage_credit_nanos, "").strip()
+
+
+@admin.register(Account)
+class AccountAdmin(AuditedAdmin):
+    operation = Operation.ACCOUNT_MANAGE
+    noun = "account"
+    form = AccountForm
+    fixed = ("tenant",)
+    fields = ("tenant", "prepaid", "outage_credit")
+    list_display = ("tenant", "prepaid", "outage_credit_nanos", "created_at")
+    list_filter = ("prepaid",)
+    list_select_related = ("tenant",)
+    search_fields = ("tenant__slug",)
+    ordering = ("tenant__slug",)
+
+    def save_model(self, request: HttpRequest, obj: Account, form: forms.ModelForm[Account], change: bool) -> None:
+        """Through the service. Raises FreeholdError, which changeform_view shows."""
+        made = account_set(
+            actor=operator_of(request),
+            tenant_id=obj.tenant_id,
+            prepaid=obj.prepaid,
+            outage_credit_nanos=form.cleaned_data["outage_credit"],
+        )
+        obj.pk, obj._state.adding = made.pk, False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody: a tenant that is not prepaid pays by invoice."""
+        return False
+
+
+class CreditForm(_CreditForm):
+    """A credit, as an amount with decimals."""
+
+    amount = AmountField(
+        help_text="In the currency of the price book, such as 250.00; below zero takes back.",
+        min_value=-LARGEST_NANOS // NANOS,
+        max_value=LARGEST_NANOS // NANOS,
+    )
+
+    class Meta:
+        model = CreditEntry
+        fields = ("tenant", "reason")
+
+
+@admin.register(CreditEntry)
+class CreditEntryAdmin(AuditedAdmin):
+    operation = Operation.ACCOUNT_MANAGE
+    noun = "credit"
+    form = CreditForm
+    list_display = ("created_at", "tenant", "amount", "reason", "created_by")
+    list_select_related = ("tenant",)
+    search_fields = ("tenant__slug", "reason", "created_by")
+    ordering = ("-id",)
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        """An amount on the way in, and what became of it afterwards."""
+        if obj is None:
+            return ("tenant", "amount", "reason")
+        return ("tenant", "amount_nanos", "currency", "reason", "created_by", "created_at")
+
+    @admin.display(description="amount", ordering="amount_nanos")
+    def amount(self, obj: CreditEntry) -> str:
+        """With its currency."""
+        return format_nanos(obj.amount_nanos, obj.currency)
+
+    def save_model(
+        self, request: HttpRequest, obj: CreditEntry, form: forms.ModelForm[CreditEntry], change: bool
+    ) -> None:
+        """Through the service. Raises FreeholdError, which changeform_view shows."""
+        made = credit_grant(
+            actor=operator_of(request),
+            tenant_id=obj.tenant_id,
+            amount_nanos=form.cleaned_data["amount"],
+            reason=obj.reason,
+        )
+        obj.pk, obj._state.adding = made.pk, False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody: add another with the opposite amount."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:

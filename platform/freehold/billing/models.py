@@ -82,3 +82,72 @@ class LedgerEntry(TenantOwned):
 
     def __str__(self) -> str:
         return f"{self.meter} {self.hour:%Y-%m-%d %H}h r{self.revision}: {self.amount_nanos}"
+
+
+class Account(TenantOwned):
+    """How a tenant pays. One without an account pays by invoice, and nothing is reserved from its balance.
+
+    Attributes:
+        prepaid: requests are reserved from the balance (wire/balances.py); nothing is served beyond it.
+        outage_credit_nanos: what all gateways together may serve it for while the balance cannot be asked.
+    """
+
+    ID_PREFIX = "acc"
+
+    prepaid = models.BooleanField(default=False)
+    outage_credit_nanos = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["tenant"], name="account_once"),
+            models.CheckConstraint(condition=Q(outage_credit_nanos__gte=0), name="account_credit_not_negative"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tenant_id} {'prepaid' if self.prepaid else 'by invoice'}"
+
+
+class CreditEntry(TenantOwned):
+    """Money that a tenant was given: paid in, granted, or (negative) taken back. Append-only."""
+
+    ID_PREFIX = "crd"
+
+    amount_nanos = models.BigIntegerField()
+    currency = models.CharField(max_length=3)
+    reason = models.TextField()
+    created_by = models.TextField()
+
+    class Meta:
+        verbose_name_plural = "credit entries"
+        constraints = [
+            models.CheckConstraint(condition=~Q(amount_nanos=0), name="credit_entry_not_nothing"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.amount_nanos}: {self.reason}"
+
+
+class PostedBalance(models.Model):
+    """Credits less charges of a tenant, as far as they are posted: a running total of both append-only tables.
+
+    Triggers on these keep it, in the transaction that posts (migration 0004), so that a balance costs the same after
+    years as on the first day.
+    """
+
+    tenant = models.OneToOneField(
+        "tenancy.Tenant", on_delete=models.PROTECT, primary_key=True, related_name="+", editable=False
+    )
+    nanos = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.tenant_id}: {self.nanos}"
+
+
+class SeenGateway(models.Model):
+    """A gateway that had a lease or held money when last looked at: who is waited for where Redis has lost that."""
+
+    gateway = models.TextField(primary_key=True)
+    seen_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.gateway

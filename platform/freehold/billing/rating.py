@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from freehold.billing.choices import Meter
@@ -40,13 +40,23 @@ class Tariff:
     version: int
     currency: str
     rates: tuple[Rate, ...]
+    _found: dict[tuple[Meter, str, str], Rate] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_found", {(rate.meter, rate.model, rate.flavor): rate for rate in self.rates})
 
     def find(self, meter: Meter, *, model: str = "", flavor: str = "") -> Rate | None:
         """The price of exactly this model and flavor."""
-        for rate in self.rates:
-            if (rate.meter, rate.model, rate.flavor) == (meter, model, flavor):
-                return rate
-        return None
+        return self._found.get((meter, model, flavor))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenRates:
+    """Prices of one model's tokens. None: without a price; `cached`: as other prompt tokens."""
+
+    prompt: Rate | None
+    cached: Rate | None
+    completion: Rate | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,22 +168,30 @@ def _measured(part: Segment) -> Iterator[_Measure]:
             yield running.tenant_id, running.endpoint_id, hour, microseconds * running.accelerators, meter, found
 
 
-def _tokens(tariff: Tariff | None, used: UsageSum) -> list[tuple[int, Meter, Rate | None]]:
-    """Cached tokens are a part of the prompt. They have a price of their own where the book sets one for this model as
-    specifically as, or more than, the prompt's; else they are prompt tokens like others."""
+def token_rates(tariff: Tariff | None, model: str) -> TokenRates:
+    """What a model's tokens cost by a tariff.
+
+    Cached tokens are a part of the prompt. They have a price of their own where the book sets one for this model as
+    specifically as, or more than, the prompt's; else they are prompt tokens like others.
+    """
     prompt = cached = completion = None
     if tariff is not None:
-        for name in _names(used.model):
+        for name in _names(model):
             completion = completion or tariff.find(Meter.COMPLETION_TOKENS, model=name)
             if prompt is None:
                 cached = cached or tariff.find(Meter.CACHED_PROMPT_TOKENS, model=name)
                 prompt = tariff.find(Meter.PROMPT_TOKENS, model=name)
-    output = (used.completion_tokens, Meter.COMPLETION_TOKENS, completion)
-    if cached is None:
-        return [(used.prompt_tokens, Meter.PROMPT_TOKENS, prompt), output]
+    return TokenRates(prompt=prompt, cached=cached, completion=completion)
+
+
+def _tokens(tariff: Tariff | None, used: UsageSum) -> list[tuple[int, Meter, Rate | None]]:
+    found = token_rates(tariff, used.model)
+    output = (used.completion_tokens, Meter.COMPLETION_TOKENS, found.completion)
+    if found.cached is None:
+        return [(used.prompt_tokens, Meter.PROMPT_TOKENS, found.prompt), output]
     return [
-        (used.prompt_tokens - used.cached_tokens, Meter.PROMPT_TOKENS, prompt),
-        (used.cached_tokens, Meter.CACHED_PROMPT_TOKENS, cached),
+        (used.prompt_tokens - used.cached_tokens, Meter.PROMPT_TOKENS, found.prompt),
+        (used.cached_tokens, Meter.CACHED_PROMPT_TOKENS, found.cached),
         output,
     ]
 

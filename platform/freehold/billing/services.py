@@ -1,31 +1,38 @@
-"""Writes of billing: price books by the operator, the ledger by a worker."""
+"""Writes of billing: price books, accounts and credits by the operator, the ledger by a worker."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, transaction
 from django.db.models import Max, Sum
 
+from freehold.billing import publication
 from freehold.billing.choices import Meter
-from freehold.billing.models import LedgerEntry, Price, PriceBook
+from freehold.billing.models import Account, CreditEntry, LedgerEntry, Price, PriceBook, SeenGateway
 from freehold.billing.rating import HOUR, Charge, ChargeKey, Rated
 from freehold.billing.records import NewPrice, PostReport
-from freehold.billing.selectors import hours_rate
+from freehold.billing.selectors import book_currency, hours_rate
 from freehold.common import clock
-from freehold.common.errors import InvalidInput
+from freehold.common.errors import Conflict, InvalidInput, NotFound
 from freehold.common.logging import get_logger
-from freehold.db.rls import system_scope
+from freehold.db.rls import system_scope, tenant_scope
 from freehold.metering.due import hour_take, hours_due, hours_mark
 from freehold.metering.records import DueHourKey
 from freehold.metering.selectors import hours_used, replicas_run_on
 from freehold.tenancy.actors import Actor
+from freehold.tenancy.models import Tenant
 from freehold.tenancy.permissions import Operation, require
 from freehold.tenancy.services import audit_record
+from freehold.wire import connection as wire
+from freehold.wire.balances import Balances, LeaseAlive, Released
 
 log = get_logger(__name__)
 
+LARGEST_NANOS = 10**18  # of one credit: a billion of the currency
 GRACE = timedelta(minutes=5)  # how long an hour waits for stragglers before it is posted
 _LOCK = 0x50524943  # "PRIC": one price book at a time
 _HOURS_A_RUN = 10_000
@@ -48,9 +55,11 @@ def price_book_publish(
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
         now = clock.now()
         newest = PriceBook.objects.order_by("-version").first()
-        if newest is not None and newest.currency != currency:
+        spoken = newest or CreditEntry.objects.first()
+        if spoken is not None and spoken.currency != currency:
             raise InvalidInput(
-                f"Prices here are in {newest.currency}; one installation has one currency.", field="currency"
+                f"Prices and credits here are in {spoken.currency}; one installation has one currency.",
+                field="currency",
             )
         if newest is not None and valid_from is not None and valid_from < now:
             raise InvalidInput(
@@ -75,7 +84,98 @@ def price_book_publish(
             object_id=book.public_id,
             detail={"name": book.name, "version": book.version, "valid_from": book.valid_from.isoformat()},
         )
+        transaction.on_commit(publication.prices_publish)
     return book
+
+
+def account_set(*, actor: Actor, tenant_id: uuid.UUID, prepaid: bool, outage_credit_nanos: int = 0) -> Account:
+    """Says how a tenant pays from now on: in advance, or by invoice (`prepaid` false).
+
+    `outage_credit_nanos`: what all gateways together may serve it for while its balance cannot be asked; so much may be
+    owed where the balance is used up meanwhile. Raises InvalidInput naming the field, NotFound.
+    """
+    require(actor, Operation.ACCOUNT_MANAGE, tenant_id=None)
+    if not 0 <= outage_credit_nanos <= LARGEST_NANOS:
+        raise InvalidInput(
+            f"The outage credit is a whole number of nanos from 0 to {LARGEST_NANOS}.", field="outage_credit_nanos"
+        )
+    with tenant_scope(tenant_id):
+        _tenant_check(tenant_id)
+        account, made = Account.objects.select_for_update().get_or_create(tenant_id=tenant_id)
+        before = (made, account.prepaid, account.outage_credit_nanos)
+        account.prepaid, account.outage_credit_nanos = prepaid, outage_credit_nanos
+        if before != (False, prepaid, outage_credit_nanos):
+            account.save(update_fields=["prepaid", "outage_credit_nanos"])
+            audit_record(
+                actor=actor,
+                tenant_id=tenant_id,
+                action="account.set",
+                object_id=account.public_id,
+                detail={"prepaid": prepaid, "outage_credit_nanos": outage_credit_nanos},
+            )
+        transaction.on_commit(partial(publication.account_publish, tenant_id=tenant_id))
+    return account
+
+
+def credit_grant(*, actor: Actor, tenant_id: uuid.UUID, amount_nanos: int, reason: str) -> CreditEntry:
+    """Adds to a tenant's balance; a negative amount takes back what was granted by mistake. Never changed afterwards.
+
+    `reason` is for people: what was paid, and how. Raises InvalidInput naming the field, NotFound.
+    """
+    require(actor, Operation.ACCOUNT_MANAGE, tenant_id=None)
+    if amount_nanos == 0 or abs(amount_nanos) > LARGEST_NANOS:
+        raise InvalidInput(f"A credit is a number of nanos up to {LARGEST_NANOS}, and not 0.", field="amount_nanos")
+    if not reason.strip():
+        raise InvalidInput("Give a reason: it stays beside the amount for ever.", field="reason")
+    with tenant_scope(tenant_id):
+        _tenant_check(tenant_id)
+        entry = CreditEntry.objects.create(
+            tenant_id=tenant_id,
+            amount_nanos=amount_nanos,
+            currency=book_currency(),
+            reason=reason.strip(),
+            created_by=actor.id,
+        )
+        audit_record(
+            actor=actor,
+            tenant_id=tenant_id,
+            action="credit.grant",
+            object_id=entry.public_id,
+            detail={"amount_nanos": amount_nanos, "currency": entry.currency, "reason": entry.reason},
+        )
+        transaction.on_commit(partial(publication.balance_publish, tenant_id=tenant_id))
+    return entry
+
+
+def gateway_forget(*, actor: Actor, gateway: str) -> Released:
+    """Releases the money and requests in flight that a gateway holds which is gone for good, its journal with it.
+
+    What it had relayed and not shipped is never billed: replay its journal instead wherever there is one
+    (docs/gateway.md). Raises Conflict where the gateway is alive, redis.RedisError.
+    """
+    require(actor, Operation.ACCOUNT_MANAGE, tenant_id=None)
+    with system_scope("gateways are the operator's; their audit trail is the platform's"):
+        try:
+            released = Balances(wire.client()).forget(gateway)
+        except LeaseAlive:
+            raise Conflict(
+                f"The gateway {gateway!r} is alive and gives back what it holds by itself. Stop it first; its lease "
+                "ends 15 seconds later."
+            ) from None
+        SeenGateway.objects.filter(gateway=gateway).delete()
+        audit_record(
+            actor=actor,
+            tenant_id=None,
+            action="gateway.forget",
+            object_id=gateway,
+            detail={"money": dict(released.money), "requests": dict(released.requests)},
+        )
+    return released
+
+
+def _tenant_check(tenant_id: uuid.UUID) -> None:
+    if not Tenant.objects.filter(pk=tenant_id).exists():
+        raise NotFound("There is no such tenant.")
 
 
 def ledger_post(*, now: datetime | None = None) -> PostReport:
@@ -115,9 +215,10 @@ def _hour_post(key: DueHourKey, now: datetime) -> int | None:
             return None
         rated, _ = hours_rate(tenant_id=key.tenant_id, start=key.hour, end=end, as_of=now)
         entries = list(_revisions(key, rated))
-        LedgerEntry.objects.bulk_create(entries)
         if replicas_run_on(tenant_id=key.tenant_id, at=end):
             hours_mark([DueHourKey(tenant_id=key.tenant_id, hour=end)])
+        # Last, because it locks the tenant's running total (PostedBalance): nobody waits for an hour who has that.
+        LedgerEntry.objects.bulk_create(entries)
     if rated.unpriced:
         log.warning(
             "usage_without_price", tenant=str(key.tenant_id), hour=key.hour.isoformat(), quantity=rated.unpriced

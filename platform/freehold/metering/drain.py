@@ -1,13 +1,16 @@
 """Redis stream → PostgreSQL: each record exactly once, whatever is killed meanwhile.
 
-The order is everything: records, the hours they make due and the watermark are committed in one transaction; only then
-is the watermark told to the gateway, and only then are the entries deleted. A crash anywhere leaves entries in the
-stream that lie at or below the watermark; the next drain recognises them by it. Called by services.usage_drain.
+The order is everything: records, the hours they make due and the watermark are committed in one transaction; then the
+usage is taken off the tenants' published balances (settle); only then is the watermark told to the gateway, which lets
+go of the money that it held for these requests, and only then are the entries deleted. So for a moment a request's
+price is subtracted twice, and never not at all. A crash anywhere leaves entries in the stream that lie at or below the
+watermark, and the tenants in a table: the next drain goes on from there. Called by services.usage_drain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +21,7 @@ from freehold.common.logging import get_logger
 from freehold.db.rls import system_scope
 from freehold.metering.due import hours_mark
 from freehold.metering.intake import Batch, Journal, Numbered, Reject, Usage, parse, plan, read, refuse
-from freehold.metering.models import GatewayWatermark, UsageEvent, UsageReject
+from freehold.metering.models import GatewayWatermark, UnsettledTenant, UsageEvent, UsageReject
 from freehold.metering.records import DueHourKey
 from freehold.tenancy.models import Tenant
 from freehold.wire import names
@@ -27,6 +30,8 @@ log = get_logger(__name__)
 
 _LOCK = 0x4452414E  # "DRAN": one drain at a time
 _BATCH = 500
+
+Settled = Callable[[set[uuid.UUID]], None]  # takes committed usage off these tenants' published balances, or raises
 
 # ARGV: triples field, watermark, whether the journal waits for a resend. Two drains may tell their watermarks in the
 # wrong order, so only the higher one counts. Except above a gap: if this database has less than was told (it was
@@ -44,7 +49,7 @@ end
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Committed:
     """What one transaction did. `done` entries may be deleted, `held` ones, of `waiting` journals, wait for a gap to be
-    filled."""
+    filled. `unsettled`: tenants whose usage is not yet taken off their published balance, whoever committed it."""
 
     events: int
     rejects: int
@@ -52,6 +57,7 @@ class Committed:
     done: tuple[bytes, ...]
     held: tuple[bytes, ...]
     waiting: frozenset[Journal]
+    unsettled: Mapping[uuid.UUID, uuid.UUID]
 
 
 def entries_commit(entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> Committed | None:
@@ -68,6 +74,7 @@ def entries_commit(entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> Co
         rejects += [*refused, *todo.lost]
         _quarantine([*rejects, *(item for _, item in unreadable)])
         hours_mark(_hours(usages))
+        unsettled = _unsettled({usage.tenant_id for usage in usages})
         _advance(todo.marks)
     for gap in todo.lost:
         log.error("usage_lost", gateway=gap.journal[0], epoch=gap.journal[1], reason=gap.reason)
@@ -78,7 +85,25 @@ def entries_commit(entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> Co
         done=(*todo.done, *(entry for entry, _ in unreadable)),
         held=todo.held,
         waiting=todo.waiting,
+        unsettled=unsettled,
     )
+
+
+def settle(committed: Committed, settled: Settled) -> None:
+    """Has the balances of unsettled tenants published, then forgets these tenants. Whatever `settled` raises ends the
+    drain before a watermark is told; the next one does it again."""
+    if not committed.unsettled:
+        return
+    settled(set(committed.unsettled))
+    with system_scope("one stream carries the usage of every tenant"), connection.cursor() as cursor:
+        # Whoever commits more for a tenant meanwhile changes its stamp, or has the row: it stays.
+        cursor.execute(
+            "DELETE FROM metering_unsettledtenant WHERE tenant_id IN ("
+            " SELECT row.tenant_id FROM metering_unsettledtenant AS row"
+            " JOIN unnest(%s::uuid[], %s::uuid[]) AS done (tenant_id, stamp) USING (tenant_id, stamp)"
+            " FOR UPDATE OF row SKIP LOCKED)",
+            [list(committed.unsettled), list(committed.unsettled.values())],
+        )
 
 
 def acknowledge(client: redis.Redis, committed: Committed) -> None:
@@ -155,6 +180,7 @@ def _event(usage: Usage) -> UsageEvent:
         cached_tokens=record.cached_tokens,
         completion_tokens=record.completion_tokens,
         reasoning_tokens=record.reasoning_tokens,
+        choice_tokens=list(record.choice_tokens) or None,
         estimated=record.estimated,
         first_token_ms=record.first_token_ms,
         duration_ms=record.duration_ms,
@@ -181,6 +207,17 @@ def _hours(usages: Iterable[Usage]) -> set[DueHourKey]:
         DueHourKey(tenant_id=usage.tenant_id, hour=usage.occurred_at.replace(minute=0, second=0, microsecond=0))
         for usage in usages
     }
+
+
+def _unsettled(tenants: Iterable[uuid.UUID]) -> dict[uuid.UUID, uuid.UUID]:
+    """Adds these to the unsettled tenants. Returns all of them with their stamps, those of killed drains included."""
+    UnsettledTenant.objects.bulk_create(
+        [UnsettledTenant(tenant_id=tenant_id, stamp=uuid.uuid4()) for tenant_id in sorted(tenants)],
+        update_conflicts=True,
+        unique_fields=["tenant"],
+        update_fields=["stamp"],
+    )
+    return dict(UnsettledTenant.objects.values_list("tenant_id", "stamp"))
 
 
 def _advance(marks: Mapping[Journal, int]) -> None:

@@ -4,7 +4,7 @@ the transaction that posts them. All functions need a scope opened by the caller
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from freehold.common.ids import uuid7
@@ -31,6 +31,12 @@ def hours_due(*, before: datetime, limit: int) -> list[DueHourKey]:
     """Due hours that begin at or before `before`, oldest first."""
     rows = DueHour.objects.filter(hour__lte=before).order_by("hour", "tenant_id")[:limit]
     return [DueHourKey(tenant_id=row.tenant_id, hour=row.hour) for row in rows]
+
+
+def hours_due_of(*, tenant_ids: Collection[uuid.UUID]) -> list[DueHourKey]:
+    """All due hours of these tenants, that of the present included; by tenant, oldest first."""
+    rows = DueHour.objects.filter(tenant_id__in=tenant_ids).order_by("tenant_id", "hour")
+    return [DueHourKey(tenant_id=tenant_id, hour=hour) for tenant_id, hour in rows.values_list("tenant_id", "hour")]
 
 
 def hour_take(*, tenant_id: uuid.UUID, hour: datetime) -> bool:

@@ -20,6 +20,8 @@ from freehold.wire.usage import UsageRecord
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST_NAME = 200
 _LARGEST_SEQUENCE = 1 << 62
+_LONGEST_MODEL = 400  # characters; part of an index (UsageHour)
+_LONGEST_MODE = 40
 
 Journal = tuple[str, str]  # gateway, epoch
 
@@ -178,6 +180,8 @@ def read(source: Numbered) -> Usage | Reject:
     """One record, or why it cannot be read. Whether its tenant exists is the caller's question."""
     try:
         record = msgspec.msgpack.decode(source.raw, type=UsageRecord)
+        if len(record.model) > _LONGEST_MODEL or len(record.billing_mode) > _LONGEST_MODE:
+            return refuse(source, "model or billing_mode is too long")
         return Usage(
             source=source,
             record=record,

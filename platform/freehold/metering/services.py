@@ -16,7 +16,7 @@ from freehold.common import clock
 from freehold.common.logging import get_logger
 from freehold.db.rls import tenant_scope
 from freehold.metering.choices import EXITED, ReplicaState
-from freehold.metering.drain import acknowledge, entries_commit
+from freehold.metering.drain import Settled, acknowledge, entries_commit, settle
 from freehold.metering.due import hours_mark
 from freehold.metering.models import ReplicaInterval
 from freehold.metering.records import DueHourKey
@@ -47,18 +47,24 @@ class DrainReport:
     busy: bool = False
 
 
-def usage_drain(*, client: redis.Redis, chunk: int = 64, most: int = 4_096) -> DrainReport:
+def usage_drain(
+    *, client: redis.Redis, settled: Settled | None = None, chunk: int = 64, most: int = 4_096
+) -> DrainReport:
     """Commits what gateways have reported, oldest first, and tells them how far it got.
+
+    `settled` is called after each commit with the tenants that have new usage, and before gateways are told: it
+    publishes their balances (billing lies above metering, hence the port). Without it they wait for a drain that has
+    one.
 
     A transaction a `chunk` of stream entries; stops when about `most` of them are done. Those that wait above a gap do
     not count, or the gap of one gateway could keep the others', and its own resend, from being read. Passes over the
     stream again for as long as that fills gaps. Safe to run twice at once and to be killed at any point. Raises
-    redis.RedisError and Django's database errors, after which running it again is all there is to do.
+    redis.RedisError, Django's database errors and what `settled` raises; running it again is all there is to do then.
     """
     report = DrainReport()
     while True:
         before = report
-        report = _pass(client, replace(report, held=0), chunk, most)
+        report = _pass(client, settled, replace(report, held=0), chunk, most)
         moved = report.events + report.rejects > before.events + before.rejects
         if report.busy or not report.held or not moved or report.entries >= most:
             break
@@ -67,7 +73,7 @@ def usage_drain(*, client: redis.Redis, chunk: int = 64, most: int = 4_096) -> D
     return report
 
 
-def _pass(client: redis.Redis, report: DrainReport, chunk: int, most: int) -> DrainReport:
+def _pass(client: redis.Redis, settled: Settled | None, report: DrainReport, chunk: int, most: int) -> DrainReport:
     start = "-"
     while report.entries < most:
         entries: Any = client.xrange(names.USAGE, min=start, count=chunk)
@@ -76,6 +82,8 @@ def _pass(client: redis.Redis, report: DrainReport, chunk: int, most: int) -> Dr
         committed = entries_commit(entries)
         if committed is None:
             return replace(report, busy=True)
+        if settled is not None:
+            settle(committed, settled)
         acknowledge(client, committed)
         start = f"({entries[-1][0].decode()}"
         report = replace(

@@ -9,11 +9,12 @@ from django.db.models import Q
 
 from freehold.db.models import BaseModel, TenantOwned
 from freehold.serving.choices import BillingMode, EndpointKind, Phase
+from freehold.tenancy.limits import Limited, limit_field
 
 ENDPOINT_NAME_MAX = 60
 
 
-class Endpoint(TenantOwned):
+class Endpoint(Limited, TenantOwned):
     """Desired state by generation, observed state, and the lock under which a worker works on it.
 
     Attributes:
@@ -24,6 +25,8 @@ class Endpoint(TenantOwned):
         lock_token, lock_expires_at: who works on it; a status is written only under its own token.
         next_reconcile_at: when a worker should look again.
         deletion_requested_at: set once; the endpoint is finalized, then `deleted_at`.
+        default_max_tokens: what a request that names no maximum may generate; null: what the context leaves. Like the
+            limits (of all callers together) it is the gateways' business: changing it makes no new generation.
     """
 
     ID_PREFIX = "ep"
@@ -47,6 +50,8 @@ class Endpoint(TenantOwned):
     next_reconcile_at = models.DateTimeField()
     deletion_requested_at = models.DateTimeField(null=True)
     deleted_at = models.DateTimeField(null=True)
+
+    default_max_tokens = limit_field("completion tokens of a request that names no maximum; empty: the context's rest")
 
     class Meta:
         constraints = [

@@ -88,4 +88,6 @@ def _route(endpoint: Endpoint, spec: EndpointSpec) -> RouteRecord:
             for replica in endpoint.replicas_observed
             if replica["state"] == "ready"
         ),
+        limits=endpoint.limits,
+        default_max_tokens=endpoint.default_max_tokens or 0,
     )

@@ -10,7 +10,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from django.db import IntegrityError, transaction
 
@@ -29,11 +29,13 @@ from freehold.serving.models import ENDPOINT_NAME_MAX, Endpoint, EndpointSpec
 from freehold.serving.placements import MAX_REPLICAS as MAX_REPLICAS
 from freehold.serving.placements import check_replicas, revision_to_serve, wish_of
 from freehold.tenancy.actors import Actor
+from freehold.tenancy.limits import FIELDS, limits_apply, limits_check
 from freehold.tenancy.models import Tenant
 from freehold.tenancy.permissions import Operation, require
 from freehold.tenancy.services import audit_record
 from freehold.wire import hints
 
+LIMITS: Final = (*FIELDS, "default_max_tokens")
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
 
 
@@ -50,11 +52,12 @@ def endpoint_create(
     region: str | None = None,
     arguments: Mapping[str, Any] | None = None,
     prices: Mapping[str, int] | None = None,
+    limits: Mapping[str, int | None] | None = None,
 ) -> Endpoint:
     """A new endpoint that serves `model` (`tenant/name`) at `revision` (a branch, tag or commit; pinned to the commit).
 
     Without a flavor it gets one that holds the model; `prices` (flavor → nanos of an accelerator-hour) says what each
-    costs, where the tenant pays by it. The room is reserved with the endpoint.
+    costs, where the tenant pays by it. The room is reserved with the endpoint. `limits`: LIMITS → number or None.
 
     Raises InvalidInput or Refused naming the field, also for a flavor that does not hold the model; PermissionDenied
     for a region that the residency policy forbids; NotFound for a model this tenant does not have; Conflict for a name
@@ -68,6 +71,7 @@ def endpoint_create(
             field="name",
         )
     check_replicas(replicas)
+    limits_check(limits or {}, LIMITS)
     checked = engine_arguments.validate(arguments or {})
     pinned = revision_to_serve(tenant_id=tenant_id, model=model, revision=revision)
     wish = wish_of(
@@ -82,7 +86,7 @@ def endpoint_create(
     endpoint_id = ids.uuid7()
     with tenant_scope(tenant_id):
         placement = reservation_take(holder=ids.encode(Endpoint.ID_PREFIX, endpoint_id), wish=wish)
-        endpoint = _insert(tenant_id, endpoint_id, name, billing_mode, placement)
+        endpoint = _insert(tenant_id, endpoint_id, name, billing_mode, placement, limits or {})
         _spec_add(actor, endpoint, revision=pinned, placement=placement, replicas=replicas, arguments=checked)
         audit_record(
             actor=actor,
@@ -135,6 +139,33 @@ def endpoint_scale(*, actor: Actor, tenant_id: uuid.UUID, endpoint_id: uuid.UUID
         return endpoint
 
 
+def endpoint_limits_set(
+    *, actor: Actor, tenant_id: uuid.UUID, endpoint_id: uuid.UUID, limits: Mapping[str, int | None]
+) -> Endpoint:
+    """Sets limits of all callers together, and default_max_tokens (LIMITS → number, None for none); the others stay.
+
+    No new generation: gateways keep to them, nothing that runs changes. Raises InvalidInput naming the field, NotFound,
+    Conflict (being deleted).
+    """
+    require(actor, Operation.ENDPOINT_WRITE, tenant_id=tenant_id)
+    limits_check(limits, LIMITS)
+    with tenant_scope(tenant_id):
+        endpoint = _locked(endpoint_id)
+        if endpoint.deletion_requested_at is not None:
+            raise Conflict("The endpoint is being deleted.")
+        changed = limits_apply(endpoint, limits)
+        if changed:
+            audit_record(
+                actor=actor,
+                tenant_id=tenant_id,
+                action="endpoint.limits_set",
+                object_id=endpoint.public_id,
+                detail=changed,
+            )
+            transaction.on_commit(partial(publication.endpoint_publish, tenant_id=tenant_id, endpoint_id=endpoint_id))
+        return endpoint
+
+
 def endpoint_delete(*, actor: Actor, tenant_id: uuid.UUID, endpoint_id: uuid.UUID) -> Endpoint:
     """Asks for deletion: routes go first, then replicas, then the row. A second time changes nothing. Raises
     NotFound."""
@@ -182,6 +213,7 @@ def _insert(
     name: str,
     billing_mode: BillingMode,
     placement: Placement,
+    limits: Mapping[str, int | None],
 ) -> Endpoint:
     try:
         with transaction.atomic():
@@ -192,6 +224,7 @@ def _insert(
                 billing_mode=billing_mode.value,
                 cluster=placement.cluster,
                 next_reconcile_at=clock.now(),
+                **limits,
             )
             endpoint.save(force_insert=True)
     except IntegrityError:

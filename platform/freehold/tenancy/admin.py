@@ -12,10 +12,11 @@ from django.http import HttpResponseRedirect
 from freehold.common.errors import FreeholdError
 from freehold.db.admin import ReadOnlyAdmin
 from freehold.tenancy.actors import Actor
+from freehold.tenancy.limits import FIELDS
 from freehold.tenancy.models import ApiKey, Membership, Tenant, User
 from freehold.tenancy.permissions import Operation, require
 from freehold.tenancy.selectors import actor_of_user
-from freehold.tenancy.services import audit_record, tenant_create, tenant_residency_set
+from freehold.tenancy.services import audit_record, tenant_create, tenant_limits_set, tenant_residency_set
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -115,7 +116,7 @@ class TenantForm(_TenantForm):
 
     class Meta:
         model = Tenant
-        fields = ("slug", "name")
+        fields = ("slug", "name", *FIELDS)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -129,7 +130,7 @@ class TenantForm(_TenantForm):
 
 @admin.register(Tenant)
 class TenantAdmin(AuditedAdmin):
-    """To look at and to add; afterwards only the residency policy changes here."""
+    """To look at and to add; afterwards only the residency policy and the limits change here."""
 
     operation = Operation.TENANT_CREATE
     noun = "tenant"
@@ -139,7 +140,7 @@ class TenantAdmin(AuditedAdmin):
     list_filter = (("suspended_at", admin.EmptyFieldListFilter),)
     search_fields = ("slug", "name", "id")
     ordering = ("slug",)
-    fields = ("slug", "name", "regions_allowed")
+    fields = ("slug", "name", "regions_allowed", *FIELDS)
 
     def create(self, actor: Actor, obj: Tenant) -> Tenant:
         """Through the service."""
@@ -152,6 +153,8 @@ class TenantAdmin(AuditedAdmin):
         regions: list[str] = form.cleaned_data["regions_allowed"]
         if change or regions:
             tenant_residency_set(actor=operator_of(request), tenant_id=obj.pk, regions=regions)
+        limits: dict[str, int | None] = {name: form.cleaned_data[name] for name in FIELDS}
+        tenant_limits_set(actor=operator_of(request), tenant_id=obj.pk, limits=limits)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Nobody."""

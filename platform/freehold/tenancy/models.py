@@ -11,6 +11,7 @@ from django.db.models import Value
 
 from freehold.db.models import BaseModel, TenantOwned
 from freehold.tenancy.choices import Role
+from freehold.tenancy.limits import Limited
 
 
 def new_cache_salt() -> str:
@@ -69,10 +70,11 @@ class User(AbstractBaseUser, PermissionsMixin, BaseModel):
         return self.is_active and self.is_operator
 
 
-class Tenant(BaseModel):
+class Tenant(Limited, BaseModel):
     """The billing and isolation boundary. Its slug is the first half of public model names and never changes.
 
-    `regions_allowed` is the residency policy: names of the only regions where its models may run; empty for all.
+    `regions_allowed` is the residency policy: names of the only regions where its models may run; empty for all. The
+    limits are of all its keys together; the operator sets them.
     """
 
     ID_PREFIX = "tnt"
@@ -102,7 +104,7 @@ class Membership(TenantOwned):
         return f"{self.user_id} is {self.role}"
 
 
-class ApiKey(TenantOwned):
+class ApiKey(Limited, TenantOwned):
     """A secret that acts for a tenant. Only its SHA-256 is kept: it is random enough to need no slow hash."""
 
     ID_PREFIX = "key"

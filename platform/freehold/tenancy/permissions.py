@@ -34,6 +34,8 @@ class Operation(StrEnum):
     CATALOG_MANAGE = "catalog.manage"
     QUOTA_MANAGE = "quota.manage"
     RESIDENCY_MANAGE = "residency.manage"
+    LIMITS_MANAGE = "limits.manage"  # of whole tenants
+    ACCOUNT_MANAGE = "account.manage"
 
 
 _READ: Final = frozenset(
@@ -63,6 +65,8 @@ OPERATOR: Final = frozenset(
         Operation.CATALOG_MANAGE,
         Operation.QUOTA_MANAGE,
         Operation.RESIDENCY_MANAGE,
+        Operation.LIMITS_MANAGE,
+        Operation.ACCOUNT_MANAGE,
     }
 )
 

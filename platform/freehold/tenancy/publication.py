@@ -84,8 +84,14 @@ def _key_record(key: ApiKey) -> KeyRecord | None:
         scopes=("inference",) if may_infer else (),
         models=None if key.models_allowed is None else tuple(key.models_allowed),
         expires_at=None if key.expires_at is None else int(key.expires_at.timestamp()),
+        limits=key.limits,
     )
 
 
 def _tenant_record(tenant: Tenant) -> TenantRecord:
-    return TenantRecord(slug=tenant.slug, cache_salt=tenant.cache_salt, suspended=tenant.suspended_at is not None)
+    return TenantRecord(
+        slug=tenant.slug,
+        cache_salt=tenant.cache_salt,
+        suspended=tenant.suspended_at is not None,
+        limits=tenant.limits,
+    )

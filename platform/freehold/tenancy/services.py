@@ -6,7 +6,7 @@ import hashlib
 import re
 import secrets
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -20,6 +20,7 @@ from freehold.db.rls import system_scope, tenant_scope
 from freehold.tenancy import publication
 from freehold.tenancy.actors import Actor
 from freehold.tenancy.choices import ActorKind, Role
+from freehold.tenancy.limits import limits_apply, limits_check
 from freehold.tenancy.models import ApiKey, Membership, Tenant, User
 from freehold.tenancy.permissions import ALLOWED, Operation, require
 
@@ -154,6 +155,30 @@ def tenant_residency_set(*, actor: Actor, tenant_id: uuid.UUID, regions: Sequenc
     return tenant
 
 
+def tenant_limits_set(*, actor: Actor, tenant_id: uuid.UUID, limits: Mapping[str, int | None]) -> Tenant:
+    """Sets limits of all the tenant's keys together (limits.FIELDS → number, None for none); the others stay.
+
+    Raises InvalidInput naming the field, NotFound.
+    """
+    require(actor, Operation.LIMITS_MANAGE, tenant_id=None)
+    limits_check(limits)
+    with tenant_scope(tenant_id):
+        tenant = Tenant.objects.select_for_update(no_key=True).filter(pk=tenant_id).first()
+        if tenant is None:
+            raise NotFound("There is no such tenant.")
+        changed = limits_apply(tenant, limits)
+        if changed:
+            audit_record(
+                actor=actor,
+                tenant_id=tenant_id,
+                action="tenant.limits_set",
+                object_id=tenant.public_id,
+                detail=changed,
+            )
+            transaction.on_commit(partial(publication.tenant_publish, tenant_id=tenant_id))
+    return tenant
+
+
 def member_add(*, actor: Actor, tenant: Tenant, user: User, role: Role) -> Membership:
     """Makes a user a member. Raises Conflict where they are one already."""
     require(actor, Operation.MEMBER_MANAGE, tenant_id=tenant.pk)
@@ -181,16 +206,19 @@ def api_key_create(
     role: Role,
     models_allowed: Sequence[str] | None = None,
     expires_at: datetime | None = None,
+    limits: Mapping[str, int | None] | None = None,
 ) -> NewApiKey:
-    """A new API key; its secret is in the answer and never again.
+    """A new API key; its secret is in the answer and never again. `limits`: limits.FIELDS → number, None for none.
 
-    Raises PermissionDenied where the key could do more than its maker, InvalidInput for an empty name or a past expiry.
+    Raises PermissionDenied where the key could do more than its maker, InvalidInput for an empty name, a past expiry or
+    what is no limit.
     """
     require(actor, Operation.KEY_MANAGE, tenant_id=tenant_id)
     if not name.strip():
         raise InvalidInput("Give the key a name that says where it is used.", field="name")
     if expires_at is not None and expires_at <= clock.now():
         raise InvalidInput("The expiry lies in the past.", field="expires_at")
+    limits_check(limits or {})
     _check_key_within(actor, role, models_allowed, expires_at)
     secret = KEY_PREFIX + secrets.token_urlsafe(30)
     with tenant_scope(tenant_id):
@@ -203,6 +231,7 @@ def api_key_create(
             models_allowed=None if models_allowed is None else list(models_allowed),
             created_by=actor.id,
             expires_at=expires_at,
+            **(limits or {}),
         )
         audit_record(
             actor=actor,
@@ -248,4 +277,28 @@ def api_key_revoke(*, actor: Actor, tenant_id: uuid.UUID, key_id: uuid.UUID) -> 
             key.save(update_fields=["revoked_at"])
             audit_record(actor=actor, tenant_id=tenant_id, action="key.revoke", object_id=key.public_id)
         transaction.on_commit(partial(publication.key_publish, tenant_id=tenant_id, key_id=key.pk))
+    return key
+
+
+def api_key_limits_set(
+    *, actor: Actor, tenant_id: uuid.UUID, key_id: uuid.UUID, limits: Mapping[str, int | None]
+) -> ApiKey:
+    """Sets limits of one key (limits.FIELDS → number, None for none); the others stay.
+
+    Raises InvalidInput naming the field, NotFound, Conflict for a key that is revoked.
+    """
+    require(actor, Operation.KEY_MANAGE, tenant_id=tenant_id)
+    limits_check(limits)
+    with tenant_scope(tenant_id):
+        key = ApiKey.objects.select_for_update().filter(pk=key_id).first()
+        if key is None:
+            raise NotFound("There is no such API key.")
+        if key.revoked_at is not None:
+            raise Conflict("The API key is revoked. Make another.")
+        changed = limits_apply(key, limits)
+        if changed:
+            audit_record(
+                actor=actor, tenant_id=tenant_id, action="key.limits_set", object_id=key.public_id, detail=changed
+            )
+            transaction.on_commit(partial(publication.key_publish, tenant_id=tenant_id, key_id=key_id))
     return key

@@ -133,6 +133,13 @@ class Balances:
             gateways=frozenset(name.decode() for name in gateways),
         )
 
+    def holding(self, gateways: Collection[str]) -> set[str]:
+        """Those among these gateways that hold something, with a lease or without."""
+        pipeline = self._client.pipeline(transaction=False)
+        for gateway in gateways:
+            pipeline.exists(names.held(gateway))
+        return {gateway for gateway, found in zip(gateways, pipeline.execute(), strict=True) if found}
+
     def draft(self) -> str:
         """Begins what may become an epoch. Every balance is to be published after this and before `begin`."""
         token = uuid.uuid4().hex
@@ -155,8 +162,8 @@ class Balances:
         )
         if found is None:
             raise LeaseAlive
-        held = {name.decode(): int(value) for name, value in zip(found[::2], found[1::2], strict=True)}
+        held = {name.decode(): value for name, value in zip(found[::2], found[1::2], strict=True)}
         return Released(
-            money={name[2:]: value for name, value in held.items() if name.startswith("m:")},
-            requests={name[2:]: value for name, value in held.items() if name.startswith("c:")},
+            money={name[2:]: int(value) for name, value in held.items() if name.startswith("m:")},
+            requests={name[2:]: int(value) for name, value in held.items() if name.startswith("c:")},
         )

@@ -22,6 +22,7 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         outcome: `ok`, `client_closed`, `upstream_error`, or `recovered` (settled after a crash of the gateway).
         prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens: billed numbers; completion counts what was
             relayed to the client. cached is a part of prompt, reasoning a part of completion.
+        choice_tokens: completion tokens of each choice, where there were several and the engine said so.
         estimated: a number could not be had from the engine exactly.
         first_token_ms: from open to first content byte, None where nothing was relayed.
         billing_mode: the route's, when the request was opened; only `tokens` is priced by token.
@@ -49,6 +50,7 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     first_token_ms: int | None = None
     duration_ms: int = 0
     billing_mode: str = "tokens"
+    choice_tokens: tuple[int, ...] = ()
 
 
 class UsageBatch(msgspec.Struct, frozen=True, kw_only=True):

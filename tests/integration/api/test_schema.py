@@ -56,7 +56,8 @@ def test_answers_match_their_description(schema: dict[str, Any]) -> None:
     assert {
         "id", "name", "model_name", "model", "revision", "billing_mode", "kind", "replicas", "ready_replicas",
         "generation", "observed_generation", "phase", "conditions", "flavor", "region", "arguments", "weight_digest",
-        "engine_digest", "created_at", "replica_list",
+        "engine_digest", "created_at", "replica_list", "requests_per_minute", "tokens_per_minute", "concurrency",
+        "default_max_tokens",
     } == fields  # fmt: skip
 
 

@@ -248,7 +248,8 @@ class Process:
     def pids(self) -> list[int]:
         """Of all processes that do the work."""
         parent = self._process.pid
-        return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+        children = [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+        return [pid for pid in children if b"freehold.gateway.process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
     @property
     def parent(self) -> subprocess.Popen[bytes]:

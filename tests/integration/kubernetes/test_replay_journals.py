@@ -13,6 +13,7 @@ from kubernetes.client import Configuration
 from tests.fakes.kubernetes import Emulator
 from workers.replay_journals import Settings, job_of, run
 from workers.runtimes.base import RuntimeUnavailable
+from workers.runtimes.kubernetes.account import Account
 from workers.runtimes.kubernetes.client import Api, ApiError
 from workers.runtimes.kubernetes.journals import REPLAYED_AT, REPLAYED_SINCE, Journals
 from workers.runtimes.kubernetes.resources import Resource
@@ -66,7 +67,7 @@ class Release:
     def __init__(self, emulator: Emulator, tmp_path: Path) -> None:
         configuration = Configuration(host=emulator.url)
         configuration.api_key = {"authorization": f"Bearer {emulator.options.token}"}
-        self.api = Api(configuration)
+        self.api = Api(Account(configuration))
         self.settings = Settings(namespace=NAMESPACE, statefulset=SET, template=template(tmp_path), delete=False)
         self.api.post("/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
         self.api.post(SETS, self._gateways())
@@ -241,6 +242,6 @@ def test_without_the_statefulset_nothing_is_touched(release: Release) -> None:
 
 
 def test_an_api_that_is_away_is_said_so(release: Release) -> None:
-    away = Journals(Api(Configuration(host="http://127.0.0.1:1")), NAMESPACE, SET)
+    away = Journals(Api(Account(Configuration(host="http://127.0.0.1:1"))), NAMESPACE, SET)
     with pytest.raises(RuntimeUnavailable):
         run(away, release.settings)

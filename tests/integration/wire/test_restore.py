@@ -7,6 +7,7 @@ from typing import cast
 import pytest
 import redis
 
+from freehold.billing import publication as billing
 from freehold.db.versions import next_version, versions_advance
 from freehold.serving import publication as serving
 from freehold.tenancy import publication as tenancy
@@ -39,6 +40,7 @@ def test_a_resync_after_a_restore_replaces_what_was_published_before(redis_clien
         publisher.replace(section, {}, version=ahead)
     tenancy.publish_all()
     serving.publish_all()
+    billing.publish_all()
     assert all(_complete(redis_client, section) > ahead for section in Section)
     found = cast("bytes", redis_client.hget(names.section(Section.TENANTS), tenant.public_id))
     assert split(found)[1]

@@ -1,1 +1,1 @@
-"""The runtime that keeps objects in a Kubernetes cluster. The only place that imports the official client."""
+"""The runtime that keeps objects in a Kubernetes cluster. account.py alone imports the official client."""

@@ -1,4 +1,5 @@
-"""One API server over HTTP: the official client's credentials, TLS and connections; our own paths, retries and errors.
+"""One API server over HTTP: the official client's credentials, TLS and connections (account.py); our own paths, retries
+and errors.
 
 Objects travel as plain dictionaries: a pass over a thousand endpoints reads tens of thousands of fields it does not
 need, and the client's models would validate every one. API: https://kubernetes.io/docs/reference/using-api/api-concepts/.
@@ -6,22 +7,25 @@ need, and the client's models would validate every one. API: https://kubernetes.
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
 import urllib3
-from kubernetes import client as kubernetes_client
-from kubernetes import config as kubernetes_config
 
 from freehold.fleet.kubeconfig import Access
 from workers.manifests.kubernetes.names import FIELD_MANAGER
 from workers.runtimes.base import RuntimeUnavailable
 from workers.runtimes.kubernetes.resources import Resource
+
+if TYPE_CHECKING:
+    from workers.runtimes.kubernetes.account import Account
 
 CONNECT_SECONDS: Final = 3.0
 READ_SECONDS: Final = 15.0  # between two bytes
@@ -70,53 +74,36 @@ class ApiError(Exception):
         self.retry_after = retry_after
 
 
+def _accounts() -> ModuleType:
+    """account.py with the official client behind it, loaded by whoever first needs it and by nobody else."""
+    return importlib.import_module("workers.runtimes.kubernetes.account")
+
+
+if "KUBERNETES_SERVICE_HOST" in os.environ:
+    _accounts()  # in a pod somebody will: loaded before a worker forks, its memory is shared by all children
+
+
 class Api:
     """Requests to one API server. Safe to use from several threads."""
 
-    def __init__(self, configuration: kubernetes_client.Configuration, files: Sequence[_MemoryFile] = ()) -> None:
-        configuration.retries = False
-        self._files = files  # for as long as connections are made
-        self._configuration = configuration
-        self._client = kubernetes_client.ApiClient(configuration)
-        self._host = configuration.host.rstrip("/")
+    def __init__(self, account: Account) -> None:
+        self._account = account
 
     @classmethod
     def of_access(cls, access: Access, *, connections: int = 8) -> Api:
         """With credentials from a checked kubeconfig."""
-        configuration = kubernetes_client.Configuration()
-        configuration.host = access.server
-        configuration.verify_ssl = access.verify
-        configuration.ca_cert_data = access.ca.decode() or None
-        configuration.tls_server_name = access.tls_server_name or None
-        if access.token:
-            configuration.api_key["BearerToken"] = access.token
-            configuration.api_key_prefix["BearerToken"] = "Bearer"
-        files = []
-        if access.client_certificate:
-            files = [_MemoryFile(access.client_certificate), _MemoryFile(access.client_key)]
-            configuration.cert_file, configuration.key_file = (file.path for file in files)
-        configuration.connection_pool_maxsize = connections
-        return cls(configuration, files)
+        account: Account = _accounts().account_of(access, connections=connections)
+        return cls(account)
 
     @classmethod
     def of_this_cluster(cls, *, connections: int = 8) -> Api:
         """With the account of the pod that we are. Raises RuntimeUnavailable outside of a pod."""
-        configuration = kubernetes_client.Configuration()
-        try:
-            kubernetes_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        except kubernetes_config.ConfigException as error:
-            raise RuntimeUnavailable(
-                f"We do not run in a cluster with an account of our own ({error}) Register the cluster with a "
-                "kubeconfig instead."
-            ) from None
-        configuration.connection_pool_maxsize = connections
-        return cls(configuration)
+        account: Account = _accounts().account_of_this_cluster(connections=connections)
+        return cls(account)
 
     def close(self) -> None:
         """Closes its connections."""
-        self._client.rest_client.close()
-        for file in self._files:
-            file.close()
+        self._account.close()
 
     # Requests
 
@@ -247,18 +234,16 @@ class Api:
         read_seconds: float,
     ) -> urllib3.BaseHTTPResponse:
         words = {name: value for name, value in (query or {}).items() if value not in {"", None}}
-        url = self._host + path + ("?" + urlencode(words) if words else "")
+        url = self._account.host + path + ("?" + urlencode(words) if words else "")
         headers = {"Accept": accept, "User-Agent": FIELD_MANAGER}
-        token = self._configuration.auth_settings().get("BearerToken")
-        if token is not None and token["value"]:
-            headers["Authorization"] = token["value"]
+        if authorization := self._account.authorization():
+            headers["Authorization"] = authorization
         if content_type is not None:
             headers["Content-Type"] = content_type
         timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds)
-        pool = self._client.rest_client.pool_manager
         for again in (True, False):
             try:
-                response = pool.request(
+                response = self._account.pool.request(
                     method, url, body=body, headers=headers, timeout=timeout, preload_content=False, redirect=False
                 )
                 break
@@ -303,23 +288,6 @@ def _read(data: bytes | msgspec.Raw, type: type[_T]) -> _T:  # noqa: A002 - as i
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         # Something else listens there, or stands in between: a proxy, a login page.
         raise RuntimeUnavailable(f"What answers is no Kubernetes API: {error}") from error
-
-
-class _MemoryFile:
-    """A secret where TLS wants a file: in memory only, readable by this process and gone with it."""
-
-    def __init__(self, content: bytes) -> None:
-        self._descriptor = os.memfd_create("credential", os.MFD_CLOEXEC)
-        with os.fdopen(os.dup(self._descriptor), "wb") as file:
-            file.write(content)
-        self.path = f"/proc/self/fd/{self._descriptor}"
-
-    def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    __del__ = close
 
 
 def _error(response: urllib3.BaseHTTPResponse) -> ApiError:

@@ -1,8 +1,6 @@
-"""/api-keys: make, list and revoke API keys."""
+"""/api-keys: make, list, limit and revoke API keys."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers, status
@@ -10,17 +8,20 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from freehold.api import idempotency, pagination
-from freehold.api.parsing import RequestBody, validated
+from freehold.api.parsing import validated
 from freehold.api.schema import answers, page_of
+from freehold.api.v1.limits import LimitsIn, LimitsOut, taken
 from freehold.api.views import ApiView
+from freehold.common.errors import InvalidInput
 from freehold.db.rls import tenant_scope
 from freehold.tenancy import selectors, services
 from freehold.tenancy.choices import Role
+from freehold.tenancy.limits import FIELDS
 from freehold.tenancy.models import ApiKey
 from freehold.tenancy.permissions import Operation
 
 
-class ApiKeyIn(RequestBody):
+class ApiKeyIn(LimitsIn):
     name = serializers.CharField(max_length=100, help_text="says where the key is used")
     role = serializers.ChoiceField(choices=[(role.value, role.value) for role in Role])
     models_allowed = serializers.ListField(
@@ -33,7 +34,11 @@ class ApiKeyIn(RequestBody):
     expires_at = serializers.DateTimeField(required=False, allow_null=True)
 
 
-class ApiKeyOut(serializers.Serializer[Any]):
+class ApiKeyPatch(LimitsIn):
+    """Fields that are left out stay as they are."""
+
+
+class ApiKeyOut(LimitsOut):
     id = serializers.CharField(source="public_id")
     name = serializers.CharField()
     role = serializers.CharField()
@@ -76,6 +81,7 @@ class ApiKeysView(ApiView):
         caller = self.caller(request, Operation.KEY_MANAGE)
         wanted = validated(ApiKeyIn, request.data)
         wanted["role"] = Role(wanted["role"])
+        wanted["limits"] = taken(wanted, FIELDS)
 
         def create() -> Response:
             new = services.api_key_create(actor=caller.actor, tenant_id=caller.tenant.pk, **wanted)
@@ -87,6 +93,18 @@ class ApiKeysView(ApiView):
 
 class ApiKeyView(ApiView):
     """One key."""
+
+    @extend_schema(operation_id="api_key_update", request=ApiKeyPatch, responses=answers({200: ApiKeyOut}, 404, 409))
+    def patch(self, request: Request, key_id: str) -> Response:
+        """Other limits; gateways keep to them within a second. All else stays: for another role, make another key."""
+        caller = self.caller(request, Operation.KEY_MANAGE)
+        limits = taken(validated(ApiKeyPatch, request.data), FIELDS)
+        if not limits:
+            raise InvalidInput(f"Nothing to change. Send some of: {', '.join(FIELDS)}.")
+        key = services.api_key_limits_set(
+            actor=caller.actor, tenant_id=caller.tenant.pk, key_id=ApiKey.parse_id(key_id), limits=limits
+        )
+        return Response(ApiKeyOut(key).data)
 
     @extend_schema(operation_id="api_key_revoke", request=None, responses=answers({204: None}, 404))
     def delete(self, request: Request, key_id: str) -> Response:

@@ -12,10 +12,11 @@ from rest_framework.response import Response
 from freehold.api import idempotency, pagination
 from freehold.api.parsing import RequestBody, validated
 from freehold.api.schema import answers, page_of
+from freehold.api.v1.limits import LimitsIn, LimitsOut, limit_field, taken
 from freehold.api.views import ApiView
 from freehold.billing.selectors import prices_that_matter
 from freehold.common import clock
-from freehold.common.errors import NotFound
+from freehold.common.errors import InvalidInput, NotFound
 from freehold.db.rls import tenant_scope
 from freehold.serving import selectors, services
 from freehold.serving.choices import BillingMode
@@ -44,12 +45,20 @@ class PlacementIn(RequestBody):
     )
 
 
-class EndpointIn(PlacementIn):
+class EndpointLimitsIn(LimitsIn):
+    default_max_tokens = limit_field("completion tokens of a request that names no maximum")
+
+
+class EndpointIn(EndpointLimitsIn, PlacementIn):
     name = serializers.CharField(max_length=60, help_text="second half of the public model name")
 
 
-class EndpointPatch(RequestBody):
-    replicas = serializers.IntegerField(min_value=0, max_value=services.MAX_REPLICAS, help_text="0 stops it")
+class EndpointPatch(EndpointLimitsIn):
+    """Fields that are left out stay as they are."""
+
+    replicas = serializers.IntegerField(
+        min_value=0, max_value=services.MAX_REPLICAS, required=False, help_text="0 stops it"
+    )
 
 
 class ConditionOut(serializers.Serializer[Any]):
@@ -66,7 +75,7 @@ class ReplicaOut(serializers.Serializer[Any]):
     since = serializers.DateTimeField()
 
 
-class EndpointOut(serializers.Serializer[Any]):
+class EndpointOut(LimitsOut):
     id = serializers.CharField(source="public_id")
     name = serializers.CharField()
     model_name = serializers.CharField(help_text="`tenant/endpoint`: what applications send as `model`")
@@ -84,6 +93,7 @@ class EndpointOut(serializers.Serializer[Any]):
     flavor = serializers.CharField(source="spec.flavor.name")
     region = serializers.CharField(source="cluster.region.name")
     arguments = serializers.DictField(source="spec.arguments")
+    default_max_tokens = serializers.IntegerField(allow_null=True)
     weight_digest = serializers.CharField(source="spec.revision.digest")
     engine_digest = serializers.CharField(source="spec.engine_digest")
     created_at = serializers.DateTimeField()
@@ -115,6 +125,7 @@ class EndpointsView(ApiView):
         caller = self.caller(request, Operation.ENDPOINT_WRITE)
         wanted = validated(EndpointIn, request.data)
         wanted["billing_mode"] = BillingMode(wanted["billing_mode"])
+        wanted["limits"] = taken(wanted, services.LIMITS)
         wanted["prices"] = prices_that_matter(mode=wanted["billing_mode"], at=clock.now())
         check_owner(caller.tenant, wanted["model"])
 
@@ -139,17 +150,24 @@ class EndpointView(ApiView):
             return Response(EndpointOut(selectors.endpoint_get(tenant_id=tenant.pk, endpoint_id=key)).data)
 
     @extend_schema(
-        operation_id="endpoint_scale", request=EndpointPatch, responses=answers({200: EndpointOut}, 404, 409)
+        operation_id="endpoint_update", request=EndpointPatch, responses=answers({200: EndpointOut}, 404, 409)
     )
     def patch(self, request: Request, endpoint_id: str) -> Response:
-        """Another number of replicas. All else is pinned: for another model or arguments, make another endpoint."""
+        """Another number of replicas, which is a new generation; other limits, which are none: gateways keep to them
+        within a second. All else is pinned: for another model or arguments, make another endpoint."""
         caller = self.caller(request, Operation.ENDPOINT_WRITE)
         wanted = validated(EndpointPatch, request.data)
+        if not wanted:
+            raise InvalidInput(f"Nothing to change. Send some of: {', '.join(('replicas', *services.LIMITS))}.")
+        limits = taken(wanted, services.LIMITS)
         tenant_id, key = caller.tenant.pk, Endpoint.parse_id(endpoint_id)
         with tenant_scope(tenant_id):
-            services.endpoint_scale(
-                actor=caller.actor, tenant_id=tenant_id, endpoint_id=key, replicas=wanted["replicas"]
-            )
+            if limits:
+                services.endpoint_limits_set(actor=caller.actor, tenant_id=tenant_id, endpoint_id=key, limits=limits)
+            if "replicas" in wanted:
+                services.endpoint_scale(
+                    actor=caller.actor, tenant_id=tenant_id, endpoint_id=key, replicas=wanted["replicas"]
+                )
             return Response(EndpointOut(selectors.endpoint_get(tenant_id=tenant_id, endpoint_id=key)).data)
 
     @extend_schema(operation_id="endpoint_delete", request=None, responses=answers({202: EndpointOut}, 404))
