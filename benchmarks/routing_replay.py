@@ -54,7 +54,7 @@ class Replay:
                 task.cancel()
             for outcome in await asyncio.gather(*tasks, return_exceptions=True):
                 if isinstance(outcome, Exception):
-                    raise AnswersWrong(f"{type(outcome).__name__}: {outcome}")
+                    raise AnswersWrong(f"{self.door!r}: {type(outcome).__name__}: {outcome}") from outcome
         return Result(sorted(self._ttft), after[0] - before[0], after[1] - before[1], ())
 
     async def _converse(self, client: httpx.AsyncClient, conversation: Conversation) -> None:

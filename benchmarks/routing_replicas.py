@@ -1,9 +1,9 @@
 """Eight replicas over HTTP: engines of routing_engine.py that speak as much of vLLM's protocol as gateways ask for.
 
 `python -m benchmarks.routing_replicas COUNT` prints their ports as a JSON list and serves until its standard input
-ends. Each has `POST /v1/chat/completions` (streams only), `GET /health`, `/v1/models` and `/metrics`, and
-`POST /reset`, after which its cache is empty. An answer is two events: the first token, when the prompt has been computed, and the
-rest at the end; usage is on them as vLLM puts it there.
+ends. Each has `POST /v1/chat/completions` (streams only), `POST /v1/chat/completions/render`, `GET /health`,
+`/v1/models` and `/metrics`, and `POST /reset`, after which its cache is empty. An answer is two events: the first
+token, when the prompt has been computed, and the rest at the end; usage is on them as vLLM puts it there.
 """
 
 from __future__ import annotations
@@ -43,11 +43,13 @@ class Replica:
                 method, path, _ = line.split(" ")
                 if method == "POST" and path == "/v1/chat/completions":
                     await self._complete(json.loads(body), writer)
+                elif method == "POST" and path == "/v1/chat/completions/render":
+                    writer.write(_answer(_render(json.loads(body))))
                 else:
                     writer.write(self._plain(method, path))
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client has gone
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass  # the client has gone, or the process ends
         finally:
             writer.close()
 
@@ -62,7 +64,7 @@ class Replica:
             self._engine = Engine(Speed(), self._loop.call_later)
         elif path != "/health":
             status = "404 Not Found"
-        return f"HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {len(text)}\r\n\r\n{text}".encode()
+        return _answer(text, status, kind)
 
     def _metrics(self) -> str:
         values = {
@@ -89,6 +91,19 @@ class Replica:
         writer.write(_frame({"content": text[TOKEN_BYTES:]}, "length", usage.continuous(tokens)))
         writer.write(usage.final(tokens))
         writer.write(_chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+
+
+def _answer(text: str, status: str = "200 OK", kind: str = "application/json") -> bytes:
+    return f"HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {len(text)}\r\n\r\n{text}".encode()
+
+
+def _render(body: dict[str, Any]) -> str:
+    """The prompt's tokens, as vLLM tells them: what vllm-router's cache_aware looks at."""
+    prompt = flatten(body["messages"])
+    whole = prompt[: len(prompt) // TOKEN_BYTES * TOKEN_BYTES]
+    tokens = [int.from_bytes(whole[at : at + TOKEN_BYTES]) & 0xFFFF for at in range(0, len(whole), TOKEN_BYTES)]
+    rest = {"model": SERVED, "stream": False, "sampling_params": {}, "stream_options": None, "cache_salt": None}
+    return json.dumps({"request_id": "bench", "token_ids": tokens, "features": None, "priority": 0, **rest})
 
 
 class _Usage:

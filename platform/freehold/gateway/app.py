@@ -105,6 +105,8 @@ class Gateway:
             admit=self._admit,
             report=self._report,
         )
+        self._outdated = False  # the snapshot is too old to be believed; looked at by the sweeper
+        self._look_at_age()
         self.metrics = Metrics()
         self.connections: set[Connection] = set()
         self.draining = False
@@ -128,8 +130,11 @@ class Gateway:
 
     def handle(self, connection: Connection, request: Request) -> None:
         """Answers, or starts a relay."""
-        path = request.path.partition(b"?")[0]
+        path = request.path
         surface = _SURFACES.get(path)
+        if surface is None and b"?" in path:
+            path = path.partition(b"?")[0]
+            surface = _SURFACES.get(path)
         connection.draining = self.draining
         try:
             if self.refusing:
@@ -166,10 +171,9 @@ class Gateway:
             raise _OLD
         return auth.authenticate(self._snapshot, request.authorization, request.api_key, time.time())
 
-    @property
-    def _outdated(self) -> bool:
+    def _look_at_age(self) -> None:
         snapshot = self._snapshot
-        return snapshot.loaded and time.time() - snapshot.taken_at > self._settings.snapshot_seconds
+        self._outdated = snapshot.loaded and time.time() - snapshot.taken_at > self._settings.snapshot_seconds
 
     def _infer(self, connection: Connection, request: Request, surface: Surface) -> None:
         caller = self._known(connection, request)
@@ -319,6 +323,7 @@ class Gateway:
         while True:
             await asyncio.sleep(self._settings.sweep_seconds)
             now = loop.time()
+            self._look_at_age()
             for connection in list(self.connections):
                 connection.check(now)
             self._pool.sweep(now)

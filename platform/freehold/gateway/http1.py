@@ -31,6 +31,7 @@ _SCREENED = 64 * 1024
 _LINGER_SECONDS = 2.0
 _WIRE_A_BYTE = 16  # a byte a chunk, with its size and both line ends, takes 6
 _NEVER = float("inf")
+_IDLE = -1.0  # a deadline that is set by the next look at it
 _LENGTH, _AUTHORIZATION, _HOST, _API_KEY, _CODING, _EXPECT, _ENCODING = range(1, 8)
 # As they are written most often too: a look-up costs less than making them lower case.
 _HEADERS = {
@@ -112,7 +113,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._shut:
             return
-        if self._current is None and not self._blocked and not self._held:  # held bytes come first
+        if self._current is None and self._blocked_since == _NEVER and not self._held:  # held bytes come first
             self._feed(data)
             self._pump()
             return
@@ -208,7 +209,6 @@ class Connection(asyncio.Protocol):
             return
         request.modern = version == "1.1"
         request.keep_alive = self._parser.should_keep_alive()
-        self._deadline = self._loop.time() + self._settings.body_seconds
         self._refusal = self._judge(request)
         if request.expect and self._refusal is None:
             if self._current is None and not self._queue:
@@ -257,8 +257,7 @@ class Connection(asyncio.Protocol):
         self._chunks = []
 
     def _feed(self, data: bytes) -> None:
-        if self._parsing is None and not self._queue:
-            self._deadline = self._loop.time() + self._settings.head_seconds
+        before = (self._parsing is not None, self._in_head)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -267,6 +266,9 @@ class Connection(asyncio.Protocol):
             raise  # a mistake of ours: let it be seen
         except httptools.HttpParserError:
             self._refuse(400, "The request is not valid HTTP/1.1.")
+        if self._parsing is not None and (before != (True, self._in_head) or self._deadline == _NEVER):
+            seconds = self._settings.head_seconds if self._in_head else self._settings.body_seconds
+            self._deadline = self._loop.time() + seconds
         if self._in_head:
             self._head_bytes += len(data)  # a header that never ends is not reported by the parser
             if self._head_bytes > self._settings.max_head:
@@ -323,15 +325,17 @@ class Connection(asyncio.Protocol):
     ) -> None:
         """Answers the current request in one piece; without the body where it is a HEAD (RFC 9110, section 9.3.2).
         `headers` are whole lines."""
+        current = self._current
+        keep = current is not None and current.keep_alive and not self.draining
         head = b"HTTP/1.1 %d %s\r\ncontent-type: %s\r\ncontent-length: %d\r\n%s%s\r\n" % (
             status,
             _REASONS.get(status, b""),
             content_type,
             len(body),
             headers,
-            b"" if self._keep else b"connection: close\r\n",
+            b"" if keep else b"connection: close\r\n",
         )
-        bodiless = self._current is not None and self._current.method == b"HEAD"
+        bodiless = current is not None and current.method == b"HEAD"
         self._transport.write(head if bodiless else head + body)
         self._finished()
 
@@ -379,17 +383,16 @@ class Connection(asyncio.Protocol):
                 job.client_lost()
 
     def _finished(self) -> None:
-        keep = self._keep
-        self._current = None
+        current, self._current = self._current, None
         self.job = None
-        if not keep:
+        if current is None or not current.keep_alive or self.draining:
             self._close()
             return
-        self._deadline = self._loop.time() + self._settings.idle_seconds
+        self._deadline = _IDLE
         if self._continue_due:
             self._continue_due = False
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if self._waiting:
+        if self._queue or self._held or self._refusal is not None:
             # Not now: whoever has answered is still on the stack.
             self._loop.call_soon(self._pump)
 
@@ -426,6 +429,8 @@ class Connection(asyncio.Protocol):
             return
         if now - self._blocked_since > self._settings.blocked_seconds:
             self.cut()
+        elif self._deadline == _IDLE:
+            self._deadline = now + self._settings.idle_seconds  # from the first look after the answer on
         elif self._current is None and now > self._deadline:
             if self._parsing is None:
                 self._close()

@@ -119,6 +119,7 @@ class Bill:
                 cached_tokens=words[CACHED],
                 completion_tokens=completion,
                 reasoning_tokens=min(words[REASONING], completion),
+                choice_tokens=self.slot.each(self._choices) if self._choices > 1 else (),
                 estimated=bool(words[ESTIMATED]),
                 outcome=outcome.value,
                 replica=replica,

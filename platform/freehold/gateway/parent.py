@@ -117,7 +117,6 @@ class Parent:
                     self._told(Left(in_flight=in_flight, unshipped=unshipped))
                 elif word == channel.REPLACED:
                     self.taken_over = True
-                    self.leave()
                     self._stop.set()
         except channel.Closed:
             self._lost()

@@ -15,6 +15,7 @@ from pathlib import Path
 from freehold.common import env, ports
 
 MOST_PROCESSES = ports.GATEWAY_PROCESSES_MOST
+SNAPSHOT = "snapshot"
 _LONGEST_ID = 200  # as metering takes them
 _LONGEST_SUFFIX = 4
 
@@ -50,10 +51,25 @@ class Place:
 
     def journals(self) -> list[int]:
         """Folders with a journal, in use or left behind."""
+        return [folder for folder in self._folders() if _has_files(self.path_of(folder) / "journal")]
+
+    def share_snapshot(self, folder: int) -> None:
+        """Gives a folder the newest snapshot of all, so that who starts there can serve at once, even without Redis. By
+        a link: whoever saves one renames it into place and never writes into what is there. Raises OSError."""
+        snapshots = [self.path_of(each) / SNAPSHOT for each in self._folders()]
+        known = {path: path.stat().st_mtime_ns for path in snapshots if path.is_file()}
+        newest, own = max(known, key=known.__getitem__, default=None), self.path_of(folder) / SNAPSHOT
+        if newest is None or known.get(own) == known[newest]:
+            return
+        shared = own.with_suffix(".shared")
+        shared.unlink(missing_ok=True)
+        shared.hardlink_to(newest)
+        shared.replace(own)
+
+    def _folders(self) -> list[int]:
         if not self.state.is_dir():
             return []
-        numbers = [int(entry.name) for entry in self.state.iterdir() if _is_number(entry.name)]
-        return [number for number in (0, *sorted(numbers)) if _has_files(self.path_of(number) / "journal")]
+        return [0, *sorted(int(entry.name) for entry in self.state.iterdir() if _is_number(entry.name))]
 
 
 def place(environ: Mapping[str, str] = os.environ) -> Place:

@@ -26,7 +26,7 @@ _LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 
 class Private:
-    """The Service of the private listener. Every process of a gateway has one; readiness and a drain are of all of them,
+    """The Service of the private listener. Each process of a gateway has one: readiness and a drain are of all of them,
     metrics are its own."""
 
     def __init__(self, gateway: Gateway, parent: Parent) -> None:

@@ -77,7 +77,7 @@ async def serve(settings: Settings, post: Post) -> None:
     slots = Slots(settings.state / "slots", settings.max_requests)
     meter = Meter(journal, slots, settings.region, loop.call_soon)
     meter.recover()
-    follower = Follower(settings.redis_url, settings.state / "snapshot")
+    follower = Follower(settings.redis_url, settings.state / place.SNAPSHOT)
     follower.load_from_disk()
     admission = Admission(snapshot=follower.snapshot, settings=settings, journal=journal)
     shipper = Shipper(
@@ -112,7 +112,7 @@ async def serve(settings: Settings, post: Post) -> None:
         )
     ]
     for task in tasks:
-        task.add_done_callback(lambda _: stop.set())  # none of them ends by itself: if one does, so do we
+        task.add_done_callback(lambda _: parent.end())  # none of them ends by itself: if one does, so do we
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, parent.end)
     if post.successor:
@@ -128,11 +128,11 @@ async def serve(settings: Settings, post: Post) -> None:
     )
     parent.listening()
     await stop.wait()
-    leaving = parent.leave()
-    if parent.taken_over:
+    if parent.taken_over:  # before we say that we are not ready: others are
         _close(public + private)
         for connection in list(private_connections):
             connection.drain(GOING)
+    leaving = parent.leave()
     await departure.withdrawn.wait()
     _close(public)
     await leaving

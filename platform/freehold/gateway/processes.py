@@ -13,6 +13,7 @@ themselves (parent.py). It never imports uvloop, msgspec or redis: what it weigh
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -182,6 +183,8 @@ class Processes:
         folder, lock = self._hold(seat.folder)
         environ = self._place.environment_of(folder, self._environ)
         try:
+            with contextlib.suppress(OSError):  # it can serve without, a little later
+                self._place.share_snapshot(folder)
             child = start_child(seat.number, folder, seat.doors, lock, environ, successor=successor)
         finally:
             os.close(lock)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from freehold.common.logging import get_logger
 from freehold.gateway.surface import estimate
-from freehold.gateway.upstream import authority
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +79,7 @@ async def _ask(pool: Pool, route: RouteRecord, replica: ReplicaRecord, question:
     upstream.send(
         answer,
         b"POST %s HTTP/1.1\r\nhost: %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
-        % (question.path, authority(replica), len(question.body), question.body),
+        % (question.path, upstream.authority, len(question.body), question.body),
     )
     try:
         await answer.complete

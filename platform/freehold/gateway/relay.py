@@ -20,14 +20,13 @@ from typing import TYPE_CHECKING
 
 from freehold.common.ids import uuid7_hex
 from freehold.common.logging import get_logger
-from freehold.gateway.admission.ticket import Ask
+from freehold.gateway.admission.ask import Ask
 from freehold.gateway.errors import ApiError, Shape, frame
 from freehold.gateway.meter import Outcome
 from freehold.gateway.recount import recount
 from freehold.gateway.routing.prefix import prefix_key
 from freehold.gateway.surface import answers, bodies
 from freehold.gateway.surface.sse import STREAMS, Stream
-from freehold.gateway.upstream import authority
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,6 +101,7 @@ class Relay:
     _active: ReplicaRecord | None = None  # counted as outstanding
     _work = 0  # bytes of the prompt that the replica has to compute before it answers
     _held = False
+    _flows = False  # something of the engine's answer has gone to the client
     _began = False  # the head of a stream has gone to the client
     _commented = 0.0
     _status = 0
@@ -268,7 +268,7 @@ class Relay:
         self._status = 0
         upstream = core.pool.take(replica)
         if upstream is not None:
-            self._forward(upstream, replica, fresh=False)
+            self._forward(upstream, fresh=False)
         else:
             self._connecting = self._loop.create_task(self._connect(replica))
 
@@ -280,9 +280,9 @@ class Relay:
             self._attempt_failed(f"cannot connect: {error!r}")
             return
         self._connecting = None
-        self._forward(upstream, replica, fresh=True)
+        self._forward(upstream, fresh=True)
 
-    def _forward(self, upstream: Upstream, replica: ReplicaRecord, *, fresh: bool) -> None:
+    def _forward(self, upstream: Upstream, *, fresh: bool) -> None:
         if self.outcome is not None:
             self._core.pool.give_back(upstream)
             return
@@ -296,7 +296,7 @@ class Relay:
             self,
             b"POST %s HTTP/1.1\r\nhost: %s\r\ncontent-type: application/json\r\nx-request-id: %s\r\n"
             b"content-length: %d\r\n\r\n%s"
-            % (self.surface.raw_path, authority(replica), self.event.encode(), len(self._body), self._body),
+            % (self.surface.raw_path, upstream.authority, self.event.encode(), len(self._body), self._body),
         )
 
     def _leave_replica(self, *, failed: bool | None) -> None:
@@ -361,6 +361,10 @@ class Relay:
             return
         ready = stream.feed(data)
         self._alive = True
+        if self._flows and stream.failure is None and not stream.done:
+            if ready:
+                self._connection.write(ready)
+            return
         if stream.failure is not None:
             if not self._answered and ready.count(b"\n\n") == 1:
                 self._attempt_broken(stream.failure)
@@ -419,6 +423,7 @@ class Relay:
         if bill is not None and not bill.answered:
             self._begin()
             bill.relayed()
+            self._flows = True
             if self._work and self._active is not None:
                 self._core.router.answering(self._active.id, self._work)
                 self._work = 0

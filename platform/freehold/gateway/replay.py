@@ -25,6 +25,7 @@ import uvloop
 
 from freehold.common import env, logging
 from freehold.gateway import place, segments
+from freehold.gateway.admission.estate import Estate
 from freehold.gateway.journal import Journal
 from freehold.gateway.meter import Meter
 from freehold.gateway.segments import JournalUnreadable
@@ -32,6 +33,7 @@ from freehold.gateway.settings import Settings, from_environment
 from freehold.gateway.shipper import Shipper
 from freehold.gateway.slots import Slots
 from freehold.gateway.state import StateInUse, hold
+from freehold.wire.follow import Follower
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,8 +45,9 @@ log = logging.get_logger("freehold.gateway.replay")
 
 
 async def replay(settings: Settings) -> int:
-    """Settles what was open and ships until metering has confirmed everything, or replay_seconds have passed, or a
-    signal says stop. Returns how many records are not confirmed. The caller holds the folder.
+    """Settles what was open and ships until metering has confirmed everything and no balance is held for it any more,
+    or replay_seconds have passed, or a signal says stop. Returns how many records are not confirmed (1 where only Redis
+    is to be told). The caller holds the folder.
 
     Raises JournalUnreadable, and OSError where the disk fails or is full.
     """
@@ -61,9 +64,12 @@ async def replay(settings: Settings) -> int:
     log.info(
         "replay_started", gateway=settings.gateway_id, epoch=journal.epoch, settled=settled, records=_unshipped(journal)
     )
-    tasks = [loop.create_task(work) for work in (journal.run(), shipper.run())]
+    follower = Follower(settings.redis_url, settings.state / place.SNAPSHOT)
+    follower.load_from_disk()
+    estate = Estate(follower.snapshot, settings, journal)
+    tasks = [loop.create_task(work) for work in (journal.run(), shipper.run(), follower.run(), estate.run())]
     deadline = time.monotonic() + settings.replay_seconds
-    while _unshipped(journal) and not stop.is_set() and time.monotonic() < deadline:
+    while not (estate.settled and not _unshipped(journal)) and not stop.is_set() and time.monotonic() < deadline:
         if any(task.done() for task in tasks):
             break
         await asyncio.sleep(_POLL_SECONDS)
@@ -76,7 +82,7 @@ async def replay(settings: Settings) -> int:
     for failure in failures:
         if failure is not None:
             raise failure
-    return _unshipped(journal)
+    return _unshipped(journal) or int(not estate.settled)
 
 
 def _unshipped(journal: Journal) -> int:

@@ -71,6 +71,11 @@ class Slot:
             estimated=bool(words[ESTIMATED]),
         )
 
+    def each(self, choices: int) -> tuple[int, ...]:
+        """Tokens relayed of each of the first so many choices; nothing where they were counted together."""
+        found = tuple(self.words[FIRST_CHOICE : FIRST_CHOICE + choices])
+        return found if any(found[1:]) else ()
+
     def completion(self, choices: int) -> int:
         """Tokens relayed of the first so many choices together."""
         if choices == 1:

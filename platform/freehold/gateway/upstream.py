@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 IDLE_SECONDS = 3.0  # vLLM's uvicorn closes idle connections after 5 s
 PROVEN_SECONDS = 2.0
 _LARGEST_LIST = 256 * 1024
-Address = tuple[str, int]
 
 
 class NotTheReplica(OSError):
@@ -48,7 +47,12 @@ class Listener(Protocol):
 
 
 class Upstream(asyncio.Protocol):
-    """One connection to a replica."""
+    """One connection to a replica.
+
+    Attributes:
+        authority: value of the Host header.
+        idle_since: the loop's time when its last answer was complete.
+    """
 
     __slots__ = (
         "_body",
@@ -64,6 +68,7 @@ class Upstream(asyncio.Protocol):
         "_pool",
         "_status",
         "_transport",
+        "authority",
         "idle_since",
         "replica",
     )
@@ -82,6 +87,7 @@ class Upstream(asyncio.Protocol):
         self._ours = False
         self._paused = False
         self.replica = replica
+        self.authority = authority(replica)
         self.idle_since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -189,65 +195,63 @@ class Pool:
 
     def __init__(self, connect_seconds: float) -> None:
         self._connect_seconds = connect_seconds
-        self._idle: dict[Address, list[Upstream]] = {}
-        self._proven: dict[Address, tuple[str, float]] = {}
+        self._idle: dict[str, list[Upstream]] = {}  # by replica
+        self._proven: dict[str, float] = {}  # replica → when it was last known to be who it should be
         self._loop = asyncio.get_running_loop()
 
     def take(self, replica: ReplicaRecord) -> Upstream | None:
         """An open connection to this replica, None where there is none."""
-        idle = self._idle.get((replica.host, replica.port))
+        idle = self._idle.get(replica.id)
         while idle:
             upstream = idle.pop()
             if upstream.usable:
-                if upstream.replica.id == replica.id:
+                if upstream.replica is replica or upstream.replica == replica:
                     return upstream
-                upstream.abort()  # to whoever had the address before
+                upstream.abort()  # the replica has another address now
         return None
 
     async def connect(self, replica: ReplicaRecord, served_model_name: str) -> Upstream:
         """A new connection, to an engine that serves this model. Raises OSError or TimeoutError."""
-        address = (replica.host, replica.port)
         async with asyncio.timeout(self._connect_seconds):
-            _, upstream = await self._loop.create_connection(lambda: Upstream(self, replica), *address)
-            known, at = self._proven.get(address, ("", 0.0))
-            if known != replica.id or self._loop.time() - at > PROVEN_SECONDS:
+            _, upstream = await self._loop.create_connection(
+                lambda: Upstream(self, replica), replica.host, replica.port
+            )
+            if self._loop.time() - self._proven.get(replica.id, 0.0) > PROVEN_SECONDS:
                 try:
                     await _Introduction(upstream, replica).ask(served_model_name)
                 except BaseException:
                     upstream.abort()
                     raise
-                self._proven[address] = (replica.id, self._loop.time())
+                self._proven[replica.id] = self._loop.time()
         return upstream
 
     def give_back(self, upstream: Upstream) -> None:
         """Keeps a connection, whose answer is complete, for the next request."""
-        replica = upstream.replica
-        address = (replica.host, replica.port)
-        now = upstream.idle_since = self._loop.time()
-        self._proven[address] = (replica.id, now)
+        name = upstream.replica.id
+        upstream.idle_since = self._proven[name] = self._loop.time()
         upstream.resume()
-        idle = self._idle.get(address)
+        idle = self._idle.get(name)
         if idle is None:
-            self._idle[address] = [upstream]
+            self._idle[name] = [upstream]
         else:
             idle.append(upstream)
 
     def forget(self, upstream: Upstream) -> None:
         """A connection is gone."""
-        idle = self._idle.get((upstream.replica.host, upstream.replica.port))
+        idle = self._idle.get(upstream.replica.id)
         if idle is not None and upstream in idle:
             idle.remove(upstream)
 
     def sweep(self, now: float) -> None:
         """Closes what has been idle for so long that the engine is about to."""
-        for address, idle in list(self._idle.items()):
+        for replica, idle in list(self._idle.items()):
             for upstream in [entry for entry in idle if now - entry.idle_since > IDLE_SECONDS]:
                 idle.remove(upstream)
                 upstream.abort()
             if not idle:
-                del self._idle[address]
-        for address in [address for address, (_, at) in self._proven.items() if now - at > PROVEN_SECONDS]:
-            del self._proven[address]
+                del self._idle[replica]
+        for replica in [replica for replica, at in self._proven.items() if now - at > PROVEN_SECONDS]:
+            del self._proven[replica]
 
     def close(self) -> None:
         """Drops the idle connections."""
@@ -280,7 +284,7 @@ class _Introduction:
 
     async def ask(self, served_model_name: str) -> None:
         """Raises NotTheReplica, or OSError where no answer comes. The connection carries the next request then."""
-        self._upstream.send(self, b"GET /v1/models HTTP/1.1\r\nhost: %s\r\n\r\n" % authority(self._replica), ours=True)
+        self._upstream.send(self, b"GET /v1/models HTTP/1.1\r\nhost: %s\r\n\r\n" % self._upstream.authority, ours=True)
         await self._answered
         try:
             serves = {model.id for model in _models.decode(self._body).data}

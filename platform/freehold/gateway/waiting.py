@@ -6,14 +6,23 @@ Used by relay.py. The room looks at the routes often while somebody waits, and n
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from freehold.gateway.relay import Relay
     from freehold.wire.follow import Snapshot
+    from freehold.wire.records import RouteRecord
 
 _LOOK_SECONDS = 0.05
 _HOPELESS = frozenset({"Stopped", "Failed", "Deleting", "Deleted"})  # phases of serving: none becomes ready by waiting
+
+
+class Waiter(Protocol):
+    """A request that may wait for a replica of `route`."""
+
+    route: RouteRecord
+
+    def wake(self) -> None:
+        """The routes have changed."""
 
 
 class WaitingRoom:
@@ -26,40 +35,40 @@ class WaitingRoom:
     def __init__(self, snapshot: Snapshot, most: int) -> None:
         self._snapshot = snapshot
         self._most = most
-        self._waiting: dict[str, dict[Relay, None]] = {}  # endpoint → requests, in the order in which they came
+        self._waiting: dict[str, dict[Waiter, None]] = {}  # endpoint → requests, in the order in which they came
         self._seen = -1
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
 
-    def enter(self, relay: Relay) -> bool:
-        """Waits until `relay.wake` is called. False: there is no room, or waiting is of no use."""
-        waiting = self._waiting.setdefault(relay.route.endpoint, {})
-        if len(waiting) >= self._most or relay.route.phase in _HOPELESS:
+    def enter(self, waiter: Waiter) -> bool:
+        """Waits until its `wake` is called. False: there is no room, or waiting is of no use."""
+        waiting = self._waiting.setdefault(waiter.route.endpoint, {})
+        if len(waiting) >= self._most or waiter.route.phase in _HOPELESS:
             if not waiting:
-                del self._waiting[relay.route.endpoint]
+                del self._waiting[waiter.route.endpoint]
             return False
-        waiting[relay] = None
+        waiting[waiter] = None
         if self._timer is None:
             self._seen = -1
             self._timer = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
         return True
 
-    def leave(self, relay: Relay) -> None:
+    def leave(self, waiter: Waiter) -> None:
         """Waits no more."""
-        waiting = self._waiting.get(relay.route.endpoint)
+        waiting = self._waiting.get(waiter.route.endpoint)
         if waiting is not None:
-            waiting.pop(relay, None)
+            waiting.pop(waiter, None)
             if not waiting:
-                del self._waiting[relay.route.endpoint]
+                del self._waiting[waiter.route.endpoint]
 
     def _look(self) -> None:
         self._timer = None
         if self._snapshot.changes != self._seen:
             self._seen = self._snapshot.changes
             for waiting in list(self._waiting.values()):
-                for relay in list(waiting):
-                    relay.wake()
+                for waiter in list(waiting):
+                    waiter.wake()
         if self._waiting:
             self._timer = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)

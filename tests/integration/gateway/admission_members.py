@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 import redis
 
 from freehold.gateway.admission.admission import Admission
+from freehold.gateway.admission.ask import Ask
 from freehold.gateway.admission.session import Lease
-from freehold.gateway.admission.ticket import Ask, Ticket
+from freehold.gateway.admission.ticket import Ticket
 from freehold.gateway.auth import Caller
 from freehold.gateway.errors import ApiError
 from freehold.gateway.journal import Journal

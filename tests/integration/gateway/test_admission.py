@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import redis
+from msgspec.structs import replace
 
 from freehold.gateway.admission.ticket import Ticket
 from freehold.gateway.errors import ApiError, Shape
@@ -189,6 +190,12 @@ async def test_what_nothing_limits_is_admitted_at_once(members: Members) -> None
     ticket = future.result()
     assert isinstance(ticket, Ticket)
     assert (ticket.max_tokens, ticket.headers) == (0, b"")
+    want = members.want(prompt=500)
+    want.route = replace(want.route, default_max_tokens=77)
+    members.snapshot.changes += 1
+    assert members.all[0].ask(want).result().max_tokens == 77  # type: ignore[union-attr]
+    want.max_tokens = 5
+    assert members.all[0].ask(want).result().max_tokens == 0  # type: ignore[union-attr]
 
 
 async def test_a_rate_refusal_says_what_it_is_and_when_to_come_back(members: Members) -> None:

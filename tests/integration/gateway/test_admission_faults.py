@@ -213,6 +213,26 @@ async def test_a_share_of_outage_credit_is_spendable_once(members: Members) -> N
     assert await status(gateway, members, 101) == 503
 
 
+async def test_a_balance_that_does_not_know_of_a_credit_yet_does_not_cover_it(members: Members) -> None:
+    members.limit(key=Limits(concurrency=9))
+    members.prepay(1_000 * TOKEN, credit=400 * TOKEN)
+    members.begin_epoch(expected=("elsewhere",))
+    gateway = members.all[0]
+    await gateway.begin()
+    gate = gateway.wire.stall(replies=True)
+    on_credit = gateway.ask(members.want(prompt=0, max_tokens=60))
+    await until(lambda: members.in_flight() == 1)
+    members.client.set(names.MONEY_OPEN, f"epoch-{members.epochs}")
+    by_balance = gateway.ask(members.want(prompt=0, max_tokens=10))
+    await until(lambda: members.held() == 10 * TOKEN)
+    gate.set()
+    assert isinstance(await on_credit, Ticket)
+    assert isinstance(await by_balance, Ticket)
+    gateway.wire.cut()
+    await until(lambda: not gateway.admission.online)
+    assert await status(gateway, members, 41) == 503
+
+
 async def test_a_spent_share_stays_spent_when_the_gateway_is_killed(members: Members) -> None:
     members.prepay(0, credit=400 * TOKEN)
     gateway = members.all[0]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from freehold.gateway.admission.session import Lease
 from freehold.gateway.admission.ticket import Ticket
+from freehold.gateway.errors import ApiError
 from tests.integration.gateway.admission_members import TOKEN, Member, Members, membership, until
 
 BALANCE, CREDIT = 1_000 * TOKEN, 400 * TOKEN
@@ -23,6 +24,7 @@ _gateway = st.integers(0, 2)
 STEPS = st.one_of(
     st.tuples(st.just("reserve"), _gateway, st.integers(1, 400)),
     st.tuples(st.just("reserve"), _gateway, st.integers(1, 60)),
+    st.tuples(st.just("rush"), _gateway, st.integers(1, 120)),
     st.tuples(st.just("settle"), _gateway, st.integers(0, 100)),
     st.tuples(st.just("abandon"), _gateway, st.just(0)),
     st.tuples(st.just("confirm"), _gateway, st.just(0)),
@@ -31,6 +33,7 @@ STEPS = st.one_of(
     st.tuples(st.just("kill"), _gateway, st.just(0)),
     st.tuples(st.just("flush"), _gateway, st.just(0)),
     st.tuples(st.just("publish"), _gateway, st.just(0)),
+    st.tuples(st.just("epoch"), _gateway, st.just(0)),
     st.tuples(st.just("pay"), _gateway, st.integers(1, 300)),
 )
 
@@ -44,6 +47,7 @@ class World:
         self.spent = 0
         self.costs: dict[str, list[int]] = {member.name: [] for member in members.all}  # by sequence
         self.committed = dict.fromkeys(self.costs, 0)
+        self.asked: list[asyncio.Future[Ticket | ApiError]] = []
         self.lost = False  # Redis was emptied and billing has not noticed yet
 
     def exposure(self) -> int:
@@ -54,8 +58,11 @@ class World:
         """One event."""
         match what:
             case "reserve":
-                prompt = number // 3
-                await member.ask(self.members.want(prompt=prompt, max_tokens=number - prompt))
+                await member.ask(self.members.want(prompt=number // 3, max_tokens=number - number // 3))
+            case "rush":  # and not waited for
+                for _ in range(3):
+                    self.asked.append(member.ask(self.members.want(prompt=0, max_tokens=number)))
+                    await asyncio.sleep(0)
             case "settle" if member.tickets:
                 ticket = member.tickets[0]
                 tokens = ticket.nanos // TOKEN * number // 100
@@ -87,6 +94,8 @@ class World:
                 if self.lost:
                     self.members.begin_epoch(expected=tuple(self.costs))
                     self.lost = False
+            case "epoch" if not self.lost:
+                self.members.begin_epoch(expected=tuple(self.costs))
             case "pay":
                 self.paid += number * TOKEN
                 self.publish()
@@ -112,6 +121,9 @@ async def play(url: str, client: redis.Redis, steps: list[tuple[str, int, int]])
                 assert world.exposure() <= world.paid + CREDIT * 3 // 4, (what, gateway, number)
             for member in members.all:
                 await world.step("mend", member, 0)
+            await asyncio.gather(*world.asked)
+            assert world.exposure() <= world.paid + CREDIT * 3 // 4
+            for member in members.all:
                 for ticket in list(member.tickets):
                     assert isinstance(ticket, Ticket)
                     member.tickets.remove(ticket)

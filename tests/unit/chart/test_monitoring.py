@@ -35,6 +35,9 @@ def told_by_the_gateway() -> dict[str, set[str]]:
         metrics=numbers, connections=set(), draining=False, in_flight=0, unready=lambda: "",
         _snapshot=SimpleNamespace(loaded=True, taken_at=0.0, keys={}, routes={}),
         _journal=SimpleNamespace(healthy=True, segment_count=1, sequence=1, synced=1, watermark=1),
+        _waiting=(),
+        _router=SimpleNamespace(ejected=0),
+        _admission=SimpleNamespace(online=True),
         _shipper=SimpleNamespace(sent=1), _settings=SimpleNamespace(max_requests=1), _slots=SimpleNamespace(free=1),
     )  # fmt: skip
     found: dict[str, set[str]] = {}

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from freehold.gateway.admission.admission import Admission
-    from freehold.gateway.admission.ticket import Ask, Ticket
+    from freehold.gateway.admission.ask import Ask
+    from freehold.gateway.admission.ticket import Ticket
     from freehold.gateway.http1 import Connection
     from freehold.gateway.upstream import Pool, Upstream
 
@@ -63,6 +64,8 @@ class Client:
 
 class Engine:
     """An upstream connection."""
+
+    authority = b"127.0.0.1:1"
 
     def __init__(self) -> None:
         self.paused = self.aborted = False
@@ -198,7 +201,7 @@ async def test_a_connection_that_comes_too_late_is_kept_for_others(life: Books) 
     job.start()
     job.cut()
     late = Engine()
-    job._forward(cast("Upstream", late), REPLICA, fresh=True)
+    job._forward(cast("Upstream", late), fresh=True)
     assert (late.sent, engines.given_back) == (0, [late])
 
 

@@ -251,7 +251,7 @@ class LocalRuntime:
             "SPT_NOENV": "1",  # vLLM's setproctitle would overwrite the environment by which leftovers are found
             "FREEHOLD_INSTANCE": self._settings.instance,
             state.MARK: folder.name,
-            # What vLLM compiles even so (for logprobs) needs a compiler and Python's headers; without them its core dies.
+            # What vLLM compiles even so (for logprobs) needs a compiler and Python's headers, else its core dies.
             "TORCHDYNAMO_DISABLE": "1",
             "VLLM_RPC_BASE_PATH": "/tmp",  # noqa: S108 - sockets named by UUID; under TMPDIR they pass the 107 bytes of sun_path
             **vllm.offline_environment(),

@@ -29,8 +29,8 @@ from freehold.gateway.admission.ticket import Ticket
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from freehold.gateway.admission.ask import Ask
     from freehold.gateway.admission.scripts import Verdict
-    from freehold.gateway.admission.ticket import Ask
     from freehold.gateway.errors import ApiError
     from freehold.gateway.journal import Journal
     from freehold.gateway.settings import Settings
@@ -41,6 +41,7 @@ log = get_logger(__name__)
 
 _COMPANY_SECONDS = 0.002  # how long what is given back waits for a reservation to go with
 _SNAPSHOT_POLL_SECONDS = 0.02
+_FREE = Ticket(None, 0)  # nothing limits, and the body stays as it is
 
 
 class _Pending:
@@ -117,9 +118,9 @@ class Admission:
         The error is a 429 (a limit), a 402 (the balance) or a 503 (the balance cannot be asked).
         """
         plan = self._plans.of(ask)
-        ticket = plan.free if ask.max_tokens or not ask.outputs or ask.default_max_tokens else plan.open
-        if ticket is not None:
-            decided(ticket)
+        if plan.is_free:
+            named = ask.max_tokens or ask.default_max_tokens or not ask.outputs
+            decided(_FREE if named or not plan.default else Ticket(None, plan.default))
             return
         if plan.unpriced:
             decided(answers.unpriced())
@@ -147,36 +148,34 @@ class Admission:
             sequence: its number there; 0 without a record.
         """
         plan = ticket.plan
-        if ticket.open:
-            ticket.open = False
-            reserved, left = ticket.nanos, ticket.tokens
+        if plan is None:
             if record is not None:
-                left -= record.prompt_tokens + record.completion_tokens
-            self._close(ticket, 0, left)
-        elif plan.is_free and record is not None:
-            reserved = 0
-        else:
+                # Its tenant may have begun to pay from a balance meanwhile.
+                self._charge(record.tenant, 0, self._holdings.cost(record), sequence)
             return
-        if record is None:
-            cost = 0
-        elif plan.tenant:
-            cost = prices.cost(plan.price(record.occurred_at_ns), record)
-        else:
-            cost = self._holdings.cost(record)
-        if cost or reserved:
-            self._holdings.settle(record.tenant if record is not None else plan.tenant, reserved, cost, sequence)
-            if ticket.on_credit:
-                self._credit.give_back(plan.tenant, reserved - cost)
-
-    def abandon(self, ticket: Ticket) -> None:
-        """A request was never forwarded: all of its reservation is given back."""
         if not ticket.open:
             return
         ticket.open = False
-        self._holdings.change(ticket.plan.tenant, -ticket.nanos)
+        left, cost = ticket.tokens, 0
+        if record is not None:
+            left -= record.prompt_tokens + record.completion_tokens
+            paid = plan.tenant != ""
+            cost = prices.cost(plan.price(record.occurred_at_ns), record) if paid else self._holdings.cost(record)
+        self._close(ticket, plan, 0, left)
+        self._charge(record.tenant if record is not None else plan.tenant, ticket.nanos, cost, sequence)
         if ticket.on_credit:
-            self._credit.give_back(ticket.plan.tenant, ticket.nanos)
-        self._close(ticket, 1, ticket.tokens)
+            self._credit.give_back(plan.tenant, ticket.nanos - cost)
+
+    def abandon(self, ticket: Ticket) -> None:
+        """A request was never forwarded: all of its reservation is given back."""
+        plan = ticket.plan
+        if plan is None or not ticket.open:
+            return
+        ticket.open = False
+        self._holdings.change(plan.tenant, -ticket.nanos)
+        if ticket.on_credit:
+            self._credit.give_back(plan.tenant, ticket.nanos)
+        self._close(ticket, plan, 1, ticket.tokens)
 
     def confirmed(self, watermark: int) -> None:
         """The ledger has everything of the journal up to `watermark`, and the published balances are lower by it."""
@@ -340,8 +339,12 @@ class Admission:
 
     # Giving back
 
-    def _close(self, ticket: Ticket, requests: int, tokens: int) -> None:
-        plan = ticket.plan
+    def _charge(self, tenant: str, reserved: int, cost: int, sequence: int) -> None:
+        if reserved or cost:
+            self._holdings.settle(tenant, reserved, cost, sequence)
+            self._soon()
+
+    def _close(self, ticket: Ticket, plan: Plan, requests: int, tokens: int) -> None:
         for scope in plan.counted:
             scope.in_flight -= 1
         if ticket.alone:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from freehold.gateway.admission import prices, scripts
-from freehold.gateway.admission.ticket import Ticket
 
 if TYPE_CHECKING:
-    from freehold.gateway.admission.ticket import Ask
+    from freehold.gateway.admission.ask import Ask
     from freehold.wire.follow import Snapshot
     from freehold.wire.records import Limits, PriceRecord, PriceStep
 
@@ -62,13 +61,11 @@ class Plan:
         most: tokens an answer can have at all: what is granted above that is no limit.
         unpriced: prepaid, but prices are not known.
         is_free: nothing limits.
-        free: the ticket where nothing limits and the body stays as it is; None where something does.
-        open: the same where the body names no max_tokens.
+        default: what the endpoint gives where a body names no max_tokens and the API has no default; 0: what fits.
     """
 
     __slots__ = (
-        "_length", "_route_default", "_step", "bounds", "counted", "free", "is_free", "most", "open",
-        "packed", "prices", "tenant", "unpriced",
+        "_length", "_step", "bounds", "counted", "default", "is_free", "most", "packed", "prices", "tenant", "unpriced",
     )  # fmt: skip
 
     def __init__(self, ask: Ask, tenant: str, bounds: tuple[Bound, ...], found: PriceRecord | None) -> None:
@@ -80,15 +77,10 @@ class Plan:
         self._step = prices.NONE
         self._length = ask.route.max_model_len
         self.most = self._length or scripts.LARGEST_LIMIT
-        self._route_default = ask.route.default_max_tokens
+        self.default = ask.route.default_max_tokens
         rows = [[bound.scope.name, bound.requests, bound.tokens, bound.concurrency] for bound in bounds]
         self.packed = msgspec.Raw(scripts.encode([tenant, rows]))
         self.is_free = not bounds and not tenant
-        self.free: Ticket | None = None
-        self.open: Ticket | None = None
-        if self.is_free:
-            self.free = Ticket(self, 0)
-            self.open = Ticket(self, self._route_default) if self._route_default else self.free
 
     def price(self, at: int) -> PriceStep | None:
         """In force at `at` (Unix nanoseconds)."""
@@ -111,7 +103,7 @@ class Plan:
                 return [0, prompt + completion, 0, 0, 0, 0, 0]
             nanos = prices.worst(self.price(at), prompt=prompt, completion=completion)
             return [0, prompt + completion, 0, 0, 0, min(nanos, scripts.LARGEST_AMOUNT), 0]
-        want = min(ask.default_max_tokens or self._route_default or self.most, self.most)
+        want = min(ask.default_max_tokens or self.default or self.most, self.most)
         step = self.price(at) if self.tenant else None
         nanos = prices.worst(step, prompt=prompt, completion=0)
         each = outputs * prices.completion_nanos(step)

@@ -265,7 +265,7 @@ end
 local epoch = call('HMGET', EPOCH, 'id', 'at', 'expected')
 local id = epoch[1]
 if not id then return cmsgpack.pack({true, '', false}) end
-if kind == 'join' then call('HSET', JOINED, gateway, id) end
+if kind ~= 'renew' then call('HSET', JOINED, gateway, id) end
 local open = call('GET', OPEN) == id
 if not open then
   open = true

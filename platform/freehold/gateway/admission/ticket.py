@@ -1,8 +1,7 @@
-"""What a request wants (Ask) and what it was granted (Ticket)."""
+"""What a request was granted."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from freehold.gateway.admission import answers
@@ -10,36 +9,13 @@ from freehold.gateway.admission import answers
 if TYPE_CHECKING:
     from freehold.gateway.admission.plans import Plan
     from freehold.gateway.admission.scripts import Verdict
-    from freehold.gateway.auth import Caller
-    from freehold.wire.records import RouteRecord
-
-
-@dataclass(slots=True)
-class Ask:
-    """What one request wants.
-
-    Attributes:
-        caller, route, model: who asks, where it leads, the public model name.
-        prompt: tokens the prompt has at most.
-        outputs: prompts x n; 0 where nothing is generated (embeddings, rerank, score).
-        max_tokens: asked for by the client; 0: none given.
-        default_max_tokens: what the API gives where none is asked for; 0: none.
-    """
-
-    caller: Caller
-    route: RouteRecord
-    model: str
-    prompt: int
-    outputs: int
-    max_tokens: int
-    default_max_tokens: int
 
 
 class Ticket:
     """A request that is admitted, to be settled or abandoned once.
 
     Attributes:
-        plan: by which it was.
+        plan: by which it was; None where nothing limited it.
         max_tokens: to be set in the body; 0: leave the body as it is.
         tokens: reserved of tokens per minute.
         nanos: held of the balance.
@@ -52,7 +28,7 @@ class Ticket:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: Plan | None,
         max_tokens: int,
         tokens: int = 0,
         verdict: Verdict | None = None,

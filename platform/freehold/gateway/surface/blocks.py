@@ -16,7 +16,7 @@ _BLOCKS = {
     "thinking": frozenset({"type", "thinking", "signature"}),
     "redacted_thinking": frozenset({"type", "data"}),
 }
-_ECHOED = frozenset({"cache_control", "citations", "caller", "parsed_output"})  # what SDKs send back with a block
+_ECHOED = frozenset({"cache_control", "caller", "citations", "parsed_output", "toolset_name"})  # sent back by SDKs
 _SOURCE = frozenset({"type", "media_type", "data"})
 
 

@@ -46,7 +46,7 @@ __all__ = [
 
 MAX_N = 16
 MAX_TOKENS = 2**31 - 1
-DEPTH = 64  # of nested JSON: engines answer deeper ones with a 500, or not at all
+DEPTH = 100  # of nested JSON: engines answer deeper ones with a 500, or not at all
 _BYTES_A_TOKEN = 4
 _LARGEST_GUESS = 32_768  # images make bodies large, not prompts long
 

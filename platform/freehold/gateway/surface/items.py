@@ -12,7 +12,7 @@ _ITEMS = {
     "function_call_output": frozenset({"type", "id", "call_id", "output", "status"}),
     "reasoning": frozenset({"type", "id", "summary", "content", "encrypted_content", "status"}),
 }
-_ECHOED = frozenset({"namespace", "parsed_arguments", "created_by"})  # what SDKs send back with an item
+_ECHOED = frozenset({"async", "async_", "caller", "created_by", "namespace", "parsed_arguments"})  # sent back by SDKs
 _PARTS = {
     "input_text": frozenset({"type", "text"}),
     "output_text": frozenset({"type", "text", "annotations", "logprobs"}),

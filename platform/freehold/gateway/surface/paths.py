@@ -70,10 +70,13 @@ _SAMPLING = (
     "temperature top_p top_k min_p presence_penalty frequency_penalty repetition_penalty logit_bias seed stop "
     "stop_token_ids ignore_eos include_stop_str_in_output skip_special_tokens"
 )
-_FOR_THE_BILL = "user metadata service_tier safety_identifier prompt_cache_key prompt_cache_retention"
+_CACHE = "prompt_cache_key prompt_cache_options prompt_cache_retention"
+_FOR_THE_BILL = f"user metadata service_tier safety_identifier {_CACHE}"
 _TEMPLATE = "the endpoint's own chat template is used."
 _MEDIA = "images go into the messages as data: URLs."
 _OWN = "it is set by the platform."
+_TEXT = "models answer in text."
+_MODERATION = "check texts in your application."
 _ENGINE_REFUSED = {
     "chat_template": _TEMPLATE,
     "chat_template_kwargs": _TEMPLATE,
@@ -99,7 +102,8 @@ CHAT = Surface(
     dropped=_names(f"{_FOR_THE_BILL} store prediction verbosity modalities"),
     refused={
         **_ENGINE_REFUSED,
-        "audio": "models answer in text.",
+        "audio": _TEXT,
+        "moderation": _MODERATION,
         "functions": "use 'tools'.",
         "function_call": "use 'tool_choice'.",
         "web_search_options": "the model has no access to the web.",
@@ -173,12 +177,15 @@ RESPONSES = Surface(
         "model input instructions stream max_output_tokens max_tool_calls metadata parallel_tool_calls reasoning text "
         f"tool_choice tools top_logprobs truncation include {_SAMPLING}"
     ),
-    dropped=_names("user service_tier safety_identifier prompt_cache_key prompt_cache_retention store stream_options"),
+    dropped=_names(f"user service_tier safety_identifier {_CACHE} store stream_options access_programs"),
     refused={
         **_ENGINE_REFUSED,
         "previous_response_id": "responses are never stored; send the whole conversation in 'input'.",
         "conversation": "responses are never stored; send the whole conversation in 'input'.",
+        "background_options": "responses are never stored; wait for the answer or stream it.",
         "background": "responses are never stored; wait for the answer or stream it.",
+        "image": _TEXT,
+        "moderation": _MODERATION,
         "prompt": "prompt templates are not kept here; send the text.",
         "context_management": "send what the model shall see.",
     },
@@ -201,7 +208,7 @@ MESSAGES = Surface(
         "model messages max_tokens system stop_sequences stream temperature tool_choice tools top_k top_p thinking "
         "output_config"
     ),
-    dropped=_names("metadata service_tier cache_control inference_geo"),
+    dropped=_names("metadata service_tier cache_control inference_geo diagnostics speed user_profile_id"),
     refused=_ANTHROPIC_REFUSED,
     check=_check_anthropic,
     first=("system", "messages", "tools"),
@@ -213,7 +220,7 @@ COUNT_TOKENS = Surface(
     task="generate",
     required=("messages",),
     allowed=_names("model messages system tool_choice tools thinking output_config"),
-    dropped=_names("cache_control"),
+    dropped=_names("cache_control speed user_profile_id"),
     refused=_ANTHROPIC_REFUSED,
     check=_check_anthropic,
     first=("system", "messages", "tools"),

@@ -34,8 +34,9 @@ _LARGEST_FRAME = 16 * 1024 * 1024
 _DATA = b"data: "
 _DONE = b"[DONE]"
 # Inside a JSON string every quote is escaped, and where a model's words are keys (top_logprobs) the values are numbers:
-# so `,"usage":{` can only be the member itself. Usage nests one level deep.
-_USAGE = re.compile(rb',"usage":\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}')
+# so these bytes can only be the member itself. Usage nests one level deep, and comes after the choices.
+_USAGE = b',"usage":{'
+_WHOLE_USAGE = re.compile(_USAGE + rb"[^{}]*(?:\{[^{}]*\}[^{}]*)*\}")
 
 
 class _Choice(msgspec.Struct):
@@ -124,29 +125,37 @@ class Stream(ABC):
 
     def feed(self, data: bytes) -> bytes:
         """Takes bytes as they come; returns whole frames for the client, maybe none."""
-        frames = (self._rest + data).split(b"\n\n") if self._rest else data.split(b"\n\n")
-        self._rest = frames.pop()
-        if len(self._rest) > _LARGEST_FRAME:
-            return self.fail("The engine sent an event without end.")
-        ready = []
-        for event in frames:
-            if self.done or self.failure is not None:
-                break
-            try:
+        if self._over:
+            return b""
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        ready: list[bytes] = []
+        try:
+            end = data.find(b"\n\n")
+            if 0 <= end == len(data) - 2:  # one whole frame, as engines write them
+                return self._frame(data[:end])
+            frames = data.split(b"\n\n")
+            self._rest = frames.pop()
+            if len(self._rest) > _LARGEST_FRAME:
+                return self.fail("The engine sent an event without end.")
+            for event in frames:
                 ready.append(self._frame(event))
-            except (
-                msgspec.MsgspecError,
-                RecursionError,
-                ValueError,
-            ):  # ValueError: bytes, or numbers too large for a slot
-                ready.append(self.fail("The engine sent an event that cannot be read."))
+                if self._over:
+                    break
+        except (msgspec.MsgspecError, RecursionError, ValueError):  # ValueError: bytes, or numbers too large for a slot
+            ready.append(self.fail("The engine sent an event that cannot be read."))
         return b"".join(ready)
 
     def finish(self) -> bytes:
         """The engine has ended its answer: an error frame unless the stream was done."""
-        if self.done or self.failure is not None:
+        if self._over:
             return b""
         return self.fail("The engine ended the answer early. What was received is incomplete; try again.")
+
+    @property
+    def _over(self) -> bool:
+        return self.done or self.failure is not None
 
     def fail(self, message: str) -> bytes:
         """Ends the stream with an error frame."""
@@ -172,11 +181,13 @@ class Stream(ABC):
         self.prompt_known = True
 
     def _total(self, completion: int, reasoning: int) -> None:
-        """The engine's own final numbers: they replace whatever was counted."""
+        """The engine's own final numbers: they replace what was counted, unless that comes to the same."""
         slot = self._slot
-        for choice in range(self._call.prompts * self._call.choices):
-            slot.choice(choice, 0)
-        slot.choice(0, completion)
+        choices = self._call.prompts * self._call.choices
+        if slot.completion(choices) != completion:
+            for choice in range(choices):
+                slot.choice(choice, 0)
+            slot.choice(0, completion)
         self._words[REASONING] = reasoning
         self._words[ESTIMATED] = 0
         self.exact = True
@@ -231,9 +242,7 @@ class OpenAIStream(Stream):
                 if not show:
                     return b""
         event = event.replace(self._served, self._public, 1)
-        if not show:
-            event = _USAGE.sub(b"", event, count=1)
-        return event + b"\n\n"
+        return (event if show else _without_usage(event)) + b"\n\n"
 
     def _count(self, usage: OpenAIUsage, index: int) -> None:
         if not 0 <= index < self._choices:
@@ -253,6 +262,12 @@ class OpenAIStream(Stream):
         words[PROMPT] = sum(self._prompts.values())
         self.exact = self.prompt_known = len(self._prompts) == prompts
         words[ESTIMATED] = not self.exact
+
+
+def _without_usage(event: bytes) -> bytes:
+    start = event.rfind(_USAGE)
+    found = _WHOLE_USAGE.match(event, start) if start > 0 else None
+    return event[: found.start()] + event[found.end() :] if found else event
 
 
 def _data(event: bytes) -> bytes:

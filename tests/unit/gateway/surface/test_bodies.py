@@ -265,7 +265,7 @@ NESTED = 100_000
 @pytest.mark.parametrize("path", list(MINIMAL))
 @pytest.mark.parametrize(
     "value",
-    [b"[" * NESTED, b"[" * NESTED + b"]" * NESTED, b'{"a":' * NESTED + b"1" + b"}" * NESTED, b"[" * 65 + b"]" * 65],
+    [b"[" * NESTED, b"[" * NESTED + b"]" * NESTED, b'{"a":' * NESTED + b"1" + b"}" * NESTED, b"[" * 101 + b"]" * 101],
 )
 def test_json_that_is_nested_too_deeply_is_refused(path: str, value: bytes) -> None:
     for name in ("messages", "tools", "metadata"):
