@@ -27,7 +27,7 @@ from benchmarks import routing_vllm as vllm
 from benchmarks.routing_engine import Speed
 from benchmarks.routing_peers import Direct, Door
 from benchmarks.routing_replay import Replay, reset
-from benchmarks.routing_simulation import REPLICAS, LeastLoad, Ours, Policy, Result, RoundRobin, simulate
+from benchmarks.routing_simulation import REPLICAS, LeastLoad, Ours, Policy, Result, RoundRobin, Several, simulate
 from benchmarks.routing_workloads import WORKLOADS
 
 SIMULATED_SECONDS = 120.0
@@ -39,7 +39,9 @@ _POLICIES: dict[str, Callable[[], Policy]] = {
     "round robin": RoundRobin,
     "least load": LeastLoad,
     "ours": Ours,
-    "ours, 4 gateways": lambda: Ours(4),
+    "4 gateways: round robin": lambda: Several([RoundRobin() for _ in range(4)]),
+    "4 gateways: least load": lambda: Several([LeastLoad() for _ in range(4)]),
+    "4 gateways: ours": lambda: Several([Ours() for _ in range(4)]),
 }
 
 

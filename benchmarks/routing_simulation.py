@@ -123,18 +123,28 @@ class Routed:
 
 
 class Ours:
-    """freehold.gateway.routing; with several gateways, each request comes to any of them."""
+    """freehold.gateway.routing."""
 
-    def __init__(self, gateways: int = 1, make: Callable[[], Router] = Router) -> None:
-        self.routers = [make() for _ in range(gateways)]
+    def __init__(self) -> None:
+        self._router = Router()
         self._route = route()
-        self._random = Random(8)
 
     def begin(self, tenant: str, messages: bytes) -> Routed:
         """As relay.py chooses."""
-        router = self._random.choice(self.routers)
-        record = router.choose(self._route, prefix_key(tenant, "", messages), ())
-        return Routed(record.port, router, record.id, router.begin(record.id))
+        record = self._router.choose(self._route, prefix_key(tenant, "", messages), ())
+        return Routed(record.port, self._router, record.id, self._router.begin(record.id))
+
+
+class Several:
+    """Gateways that know nothing of each other; a request comes to any of them."""
+
+    def __init__(self, gateways: Sequence[Policy]) -> None:
+        self._gateways = gateways
+        self._random = Random(8)
+
+    def begin(self, tenant: str, messages: bytes) -> Request:
+        """As one of them chooses."""
+        return self._random.choice(self._gateways).begin(tenant, messages)
 
 
 @dataclass(slots=True)

@@ -302,6 +302,7 @@ class Gateway:
                 "requests_in_flight": self.in_flight,
                 "requests_waiting": len(self._waiting),
                 "replicas_ejected": self._router.ejected,
+                **self._router.choices,
                 "limits_online": self._admission.online,
                 "snapshot_age_seconds": time.time() - snapshot.taken_at if snapshot.loaded else -1,
                 "keys": len(snapshot.keys),

@@ -83,7 +83,7 @@ async def serve(settings: Settings, post: Post) -> None:
     shipper = Shipper(
         settings.redis_url, journal, settings.gateway_id, settings.resend_seconds, confirmed=admission.confirmed
     )
-    router = Router(clock=loop.time)
+    router = Router(load=settings.load_percent / 100, clock=loop.time)
     pool = Pool(settings.connect_seconds)
     gateway = Gateway(
         settings=settings,

@@ -39,6 +39,8 @@ class Settings:
         between_tokens_seconds: GATEWAY_BETWEEN_TOKENS_SECONDS. From frame to frame.
         answer_seconds: GATEWAY_ANSWER_SECONDS. From forwarding to the end of an answer in one piece.
         total_seconds: GATEWAY_TOTAL_SECONDS. From admission to the end of any answer.
+        load_percent: GATEWAY_LOAD_PERCENT. How much of its share of an endpoint's requests in flight a replica may
+            have before others get its prompts (routing/); at least 100.
         hold_requests: GATEWAY_HOLD_REQUESTS. How many may wait for one endpoint that has no ready replica yet.
         hold_seconds: GATEWAY_HOLD_SECONDS. How long a stream waits there; from 5 s on it gets comments.
         hold_answer_seconds: GATEWAY_HOLD_ANSWER_SECONDS. How long others wait; then they are 503 with retry-after.
@@ -82,6 +84,7 @@ class Settings:
     between_tokens_seconds: float = 120
     answer_seconds: float = 600
     total_seconds: float = 3_600
+    load_percent: int = 150
     hold_requests: int = 256
     hold_seconds: float = 300
     hold_answer_seconds: float = 30
@@ -126,6 +129,9 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     max_gateways = env.integer("GATEWAY_MAX_GATEWAYS", 4, environ=environ)
     if max_gateways < 1:
         raise env.ConfigurationError(f"GATEWAY_MAX_GATEWAYS={max_gateways} must be at least 1.")
+    load_percent = env.integer("GATEWAY_LOAD_PERCENT", 150, environ=environ)
+    if load_percent < 100:
+        raise env.ConfigurationError(f"GATEWAY_LOAD_PERCENT={load_percent} must be at least 100, an equal share.")
     return Settings(
         redis_url=env.text("REDIS_URL", environ=environ),
         state=place.state_from(environ),
@@ -142,6 +148,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         between_tokens_seconds=seconds("GATEWAY_BETWEEN_TOKENS_SECONDS", 120),
         answer_seconds=seconds("GATEWAY_ANSWER_SECONDS", 600),
         total_seconds=seconds("GATEWAY_TOTAL_SECONDS", 3_600),
+        load_percent=load_percent,
         hold_requests=env.integer("GATEWAY_HOLD_REQUESTS", 256, environ=environ),
         hold_seconds=seconds("GATEWAY_HOLD_SECONDS", 300),
         hold_answer_seconds=seconds("GATEWAY_HOLD_ANSWER_SECONDS", 30),

@@ -159,8 +159,8 @@ class Member:
         """As by kill -9: nothing is given back."""
         self.wire.cut()
         await self._stop()
-        self.tickets.clear()
         await self.admission.leave()
+        self.tickets.clear()
 
     async def end(self) -> None:
         """In order."""

@@ -214,7 +214,7 @@ async def test_a_share_of_outage_credit_is_spendable_once(members: Members) -> N
 
 
 async def test_a_balance_that_does_not_know_of_a_credit_yet_does_not_cover_it(members: Members) -> None:
-    members.limit(key=Limits(concurrency=9))
+    members.limit(key=Limits(concurrency=40))
     members.prepay(1_000 * TOKEN, credit=400 * TOKEN)
     members.begin_epoch(expected=("elsewhere",))
     gateway = members.all[0]

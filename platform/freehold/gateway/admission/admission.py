@@ -193,10 +193,11 @@ class Admission:
         """At the end of the process: concurrency is given back, the lease dropped, the connection closed."""
         self._flush()
         await self._session.leave()
-        self._credit.save()
         for timer in (self._company, self._hope):
             if timer is not None:
                 timer.cancel()
+        self._give_up()
+        self._credit.save()
 
     # Redis decides
 
