@@ -22,8 +22,8 @@ def database(url: str, *, pooled: bool) -> dict[str, Any]:
     options: dict[str, Any] = {"application_name": "freehold"}
     size = env.integer("DATABASE_POOL_SIZE", 10) if pooled else 0
     if size:
-        # psycopg_pool doubles its pauses between attempts for as long as `reconnect_timeout` (300 s by default) and lets
-        # nobody else try meanwhile: after an outage of a minute it would stay away for up to another.
+        # psycopg_pool doubles its pauses between attempts for as long as `reconnect_timeout` (300 s by default), and
+        # nobody else may try meanwhile: after an outage of a minute it would stay away for up to another.
         options["pool"] = {"min_size": 0, "max_size": size, "timeout": 10, "reconnect_timeout": 5}
     return {
         "ENGINE": "django.db.backends.postgresql",

@@ -21,13 +21,13 @@ from freehold.gateway.routing.prefix import BLOCK, WINDOW, home, marks_below
 from freehold.gateway.routing.replicas import Group, Replica
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from freehold.gateway.routing.prefix import Prefix
     from freehold.wire.records import ReplicaRecord, RouteRecord
 
 LOAD = 1.5
-SLACK = 2.0  # requests that every replica may have over its bound: shares of little traffic are fractions of one
+SLACK = 4.0  # requests that every replica may have over its bound: shares of little traffic are fractions of one
 SAVED = 1.5  # what a byte in the cache is worth of one that waits: what is computed elsewhere also displaces something
 GENERATING = 64  # bytes: what a request in flight delays a short prompt by
 ROOM = 32_768  # prefixes remembered: about 8 MB
@@ -189,16 +189,16 @@ class Router:
             # Most first prompts are followed by none: of them, no more is kept than finds the next turn.
             self.hashed += 1
             self._work = min(size, _LARGEST)
-            chosen = _soonest(group.order(home(key)), replicas, bound, {})
+            chosen = _soonest(group.order(home(key)), replicas, bound, (), 0)
             memory.put(seed, (chosen,))
             for mark in marks_below(size)[:1]:
                 memory.put(hash((seed, text[mark - WINDOW : mark])), (chosen,))
             return chosen
         memory.touch(seed)
         shared, name = BLOCK, seed
+        beyond = 0
         names: list[int] = []  # of the marks that nobody has served
-        marks = marks_below(size)
-        for mark in marks:
+        for mark in marks_below(size):
             at = hash((seed, text[mark - WINDOW : mark]))
             found = memory.get(at)
             if found is not None:
@@ -206,23 +206,19 @@ class Router:
                 memory.touch(name)
                 break
             names.append(at)
+            beyond = mark
+        saved = shared * SAVED
         chosen = holders[0]
-        saved = shared
-        if chosen.pending >= shared * SAVED or len(holders) > 1 or chosen.outstanding >= bound or chosen not in replicas:
-            # Otherwise nobody could be sooner. Now it matters what others have: they may know less of it, but not nothing.
-            known = dict.fromkeys(holders, shared)
-            beyond = marks[len(names) - 1] if names else 0
-            for mark in marks[len(names) + 1 :]:
-                for holder in memory.get(hash((seed, text[mark - WINDOW : mark]))) or ():
-                    known.setdefault(holder, mark)
-            chosen = _soonest(group.order(home(key, beyond)), replicas, bound, known)
-            saved = known.get(chosen, 0)
+        if len(holders) > 1 or chosen.pending >= saved or chosen.outstanding >= bound or chosen not in replicas:
+            # Otherwise nobody could be sooner.
+            chosen = _soonest(group.order(home(key, beyond)), replicas, bound, holders, saved)
         if chosen in holders:
             self.remembered += 1
+            self._work = min(size, _LARGEST) - min(shared, _LARGEST)
         else:
             self.moved += 1
+            self._work = min(size, _LARGEST)
             memory.put(name, (*holders[1 - _HOLDERS :], chosen))
-        self._work = min(size, _LARGEST) - min(saved, _LARGEST)
         for at in names:
             memory.put(at, (chosen,))
         return chosen
@@ -293,18 +289,14 @@ class Router:
 
 
 def _soonest(
-    order: Sequence[Replica], among: Collection[Replica], bound: float, known: Mapping[Replica, int]
+    order: Sequence[Replica], among: Collection[Replica], bound: float, holders: Collection[Replica], saved: float
 ) -> Replica:
-    """The first in the order of those with the least to wait for; of those over the bound, none but where all are.
-
-    Args:
-        known: bytes of the prompt that are in the caches of some.
-    """
+    """The first in the order of those with the least to wait for; of those over the bound, none but where all are."""
     chosen = None
     least = 0.0
     for replica in order:
         if replica.outstanding < bound and replica in among:
-            cost = replica.pending - known[replica] * SAVED if replica in known else replica.pending
+            cost = replica.pending - saved if replica in holders else replica.pending
             if chosen is None or cost < least:
                 chosen, least = replica, cost
     return chosen or min(among, key=lambda replica: replica.outstanding)

@@ -6,6 +6,7 @@ from collections import Counter
 from random import Random
 from typing import TYPE_CHECKING
 
+from freehold.gateway.routing.router import SLACK
 from tests.unit.gateway.routing.conftest import Traffic, key_of, route_of
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def test_a_replica_over_its_bound_gets_no_prompt_even_if_nothing_waits_there(
             traffic.answer(traffic.begin(ROUTE, key_of(text(1, 4_000))))
         return max(map(len, traffic.works.values()))
 
-    assert 25 < most(1.25) <= 1.25 * 25 + 3
+    assert 25 < most(1.25) <= 1.25 * 25 + SLACK + 1
     assert most(2.0) > most(1.25)
 
 
