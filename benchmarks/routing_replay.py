@@ -87,7 +87,8 @@ class Replay:
                         way.request.answering()
                         if asked - self._began >= self.warm_seconds:
                             self._ttft.append(time.monotonic() - asked)
-                    said.append(text)
+                    if text:
+                        said.append(text)
         finally:
             way.request.end()
         return "".join(said)

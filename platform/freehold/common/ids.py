@@ -31,8 +31,8 @@ _VERSION_7 = 0x7 << 76 | 0x2 << 62
 
 
 def uuid7_hex() -> str:
-    """A new UUIDv7 as 32 hex digits, for those who need many a second. Its 74 random bits come from a generator that was
-    seeded once by the system; a process that forks must not use it in both."""
+    """A new UUIDv7 as 32 hex digits, for those who need many a second. Its 74 random bits come from a generator that
+    was seeded once by the system; a process that forks must not use it in both."""
     bits = _random_bits(74)
     value = (time.time_ns() // 1_000_000 & (1 << 48) - 1) << 80 | (bits >> 62) << 64 | bits & (1 << 62) - 1 | _VERSION_7
     return value.to_bytes(16, "big").hex()

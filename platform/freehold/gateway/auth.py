@@ -92,4 +92,3 @@ def resolve(snapshot: Snapshot, caller: Caller, model: str) -> RouteRecord:
     if route is None or not sees(caller, model, route):
         raise not_found(model)
     return route
-
