@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks import gateway, onebox, reconcile, registry
+from benchmarks import gateway, onebox, reconcile, registry, routing
 
 onebox.main()
 registry.main()
 reconcile.main()
 gateway.main()
+routing.main()

@@ -9,8 +9,9 @@ from a cache and the time to the first token, at p50 and p95, and what part of r
   vllm-router;
 - with `--engines`: two real vLLMs on the CPU, a small model, caches that are small as well.
 
-To reach: where prompts share something, more hits and an earlier first token than all others; where they share
-nothing, no later one. `--only simulated|http|engines`, `--seconds`, `--workloads` choose.
+To reach: where prompts share something, the hits of cache_aware, more than all others, and an earlier first token than
+any; where they share nothing, no later one than round robin's. `--only simulated|http|engines`, `--seconds` and
+`--workloads` choose.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from benchmarks.routing_simulation import REPLICAS, LeastLoad, Ours, Policy, Res
 from benchmarks.routing_workloads import WORKLOADS
 
 SIMULATED_SECONDS = 120.0
-HTTP_SECONDS = 60.0
+HTTP_SECONDS = 45.0
 HTTP_WORKLOADS = ("multi-turn", "shared prefixes", "unshared")
 _WARM = 0.25  # of the time: caches fill, nothing counts
 

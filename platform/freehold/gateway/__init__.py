@@ -7,13 +7,15 @@ through `wire`. Started as `python -m freehold.gateway`.
 - process.py    one process: where everything is put together; parent.py: the other end of the channel
 - settings.py   configuration from the environment
 - http1.py      the client's side of a connection: strict HTTP/1.1, limits, pipelining, back-pressure
-- upstream.py   the engine's side: pooled connections and the choice of a replica
-- app.py        which path leads where; admission in order: key, body, model, journal
+- surface/      what clients may say and how they are answered: bodies rebuilt, answers and streams counted and renamed
+- admission/    limits and balances: one reservation for all of them
+- routing/      which replica: prefix-aware with bounded load, health, ejection, the retry budget
+- app.py        which path leads where, and in which order a request is checked
 - auth.py       key → tenant → route, from memory
-- bodies.py     requests rebuilt from an allowlist of fields (parts.py: what may stand inside messages)
 - relay.py      one request between a client and a replica: retries, deadlines, hang-ups, settlement
-- sse.py        streams, frame by frame: counted, renamed, and truthful about how they ended
-- answers.py    the same for answers in one piece
+- waiting.py    requests whose endpoint has no ready replica yet
+- upstream.py   the engine's side: pooled connections, and who answers there; keepalive.py: peers that vanish
+- recount.py    what an engine had not said when it was cut off, asked of its tokenizer afterwards
 - meter.py      open and settle; journal.py, slots.py: what survives a kill; shipper.py: what leaves for metering
 - state.py      one process a folder, one gateway a state
 - departure.py  how it leaves: withdraw, drain, ship; drain.py: a command, what a pod's preStop runs

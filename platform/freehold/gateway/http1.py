@@ -94,6 +94,7 @@ class Connection(asyncio.Protocol):
         self._reading = True
         self._pumping = False
         self._shut = False
+        self._chunked = False  # the stream's parts are chunks
         self._start: bytes | None = None  # head of a stream, until its first bytes
         self._deadline = _NEVER
         self._blocked_since = _NEVER
@@ -345,7 +346,7 @@ class Connection(asyncio.Protocol):
 
     def begin(self, headers: bytes) -> None:
         """Begins a stream of events; its head goes out with the first bytes."""
-        modern = self._current is not None and self._current.modern
+        modern = self._chunked = self._current is not None and self._current.modern
         if self._current is not None and not modern:
             self._current.keep_alive = False
         self._start = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n%s%s%s\r\n" % (
@@ -356,7 +357,7 @@ class Connection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Writes a part of the stream."""
-        if self._current is not None and self._current.modern:
+        if self._chunked:
             data = b"%x\r\n%s\r\n" % (len(data), data)
         if self._start is not None:
             data = self._start + data
@@ -365,7 +366,7 @@ class Connection(asyncio.Protocol):
 
     def end(self) -> None:
         """Ends the stream."""
-        tail = b"0\r\n\r\n" if self._current is not None and self._current.modern else b""
+        tail = b"0\r\n\r\n" if self._chunked else b""
         if self._start is not None:
             tail = self._start + tail
             self._start = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -126,6 +127,9 @@ async def serve(settings: Settings, post: Post) -> None:
     log.info(
         "gateway_started", host=settings.host, port=settings.port, epoch=journal.epoch, gateway=settings.gateway_id
     )
+    # What is here by now stays: looking through all keys and routes for garbage would only cost time.
+    gc.collect()
+    gc.freeze()
     parent.listening()
     await stop.wait()
     if parent.taken_over:  # before we say that we are not ready: others are

@@ -37,7 +37,7 @@ def prefix_key(tenant: str, adapter: str, text: bytes) -> Prefix | None:
     Args:
         tenant: public id of the caller's tenant (not of the endpoint's).
         adapter: of the route, "" for the base model.
-        text: the request's messages or prompt as the client sent them, or the leading part of it.
+        text: the request's body, which begins with its messages or prompt, or the leading part of it.
     """
     if len(text) < BLOCK:
         return None

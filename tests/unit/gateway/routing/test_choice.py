@@ -164,6 +164,28 @@ def test_where_all_were_tried_one_of_them_is_tried_again(traffic: Traffic) -> No
     assert traffic.begin(route_of("a"), key_of(text(1, 500)), ["a"]) == "a"
 
 
+def test_requests_that_a_replica_had_alone_count_once_it_has_company(traffic: Traffic) -> None:
+    for _ in range(3):
+        traffic.router.begin("a")  # the only one is not chosen
+    route = route_of("a", "b")
+    assert [traffic.ask(route) for _ in range(4)] == ["b"] * 4
+    for _ in range(3):
+        traffic.router.finish("a", failed=False)
+    assert traffic.serving(route) == {"a", "b"}
+
+
+def test_it_is_known_how_choices_came_about(traffic: Traffic) -> None:
+    traffic.ask(ROUTE, key_of(text(1, 1_000)))
+    traffic.ask(ROUTE, key_of(text(1, 1_000)))
+    traffic.ask(ROUTE, None)
+    assert traffic.router.choices == {
+        "choices_remembered": 1,
+        "choices_moved": 0,
+        "choices_hashed": 1,
+        "choices_unkeyed": 1,
+    }
+
+
 def test_requests_of_an_adapter_count_against_the_replicas_of_the_base_model(traffic: Traffic) -> None:
     base, adapter = route_of("a", "b"), route_of("a", "b", adapter="lora")
     for _ in range(4):

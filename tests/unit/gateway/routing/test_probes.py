@@ -135,6 +135,15 @@ async def test_an_engine_that_hangs_is_ejected(health: Health) -> None:
 
 
 @pytest.mark.usefixtures("quick")
+async def test_the_only_replica_of_a_route_is_not_probed(health: Health) -> None:
+    found = used(route_of("a", "b", port=health.port))
+    found.begin("alone")
+    async with probing(found):
+        await eventually(lambda: len(health.asked) > 6)
+    assert found.ejected == 0
+
+
+@pytest.mark.usefixtures("quick")
 async def test_a_replica_without_traffic_is_left_alone(health: Health, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(router, "_PROBED_SECONDS", 0.1)
     found = used(route_of("a", "b", port=health.port))
