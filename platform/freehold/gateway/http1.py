@@ -404,7 +404,8 @@ class Connection(asyncio.Protocol):
         if not self._transport.is_closing():
             if not self._reading:
                 self._transport.resume_reading()
-            if self._parsing is not None and self._transport.can_write_eof():
+            unread = self._parsing is not None or self._queue or self._held
+            if unread and self._transport.can_write_eof():
                 self._transport.write_eof()
                 self._loop.call_later(_LINGER_SECONDS, self._transport.abort)
             else:

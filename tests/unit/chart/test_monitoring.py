@@ -36,7 +36,7 @@ def told_by_the_gateway() -> dict[str, set[str]]:
         _snapshot=SimpleNamespace(loaded=True, taken_at=0.0, keys={}, routes={}),
         _journal=SimpleNamespace(healthy=True, segment_count=1, sequence=1, synced=1, watermark=1),
         _waiting=(),
-        _router=SimpleNamespace(ejected=0),
+        _router=SimpleNamespace(ejected=0, choices={}),
         _admission=SimpleNamespace(online=True),
         _shipper=SimpleNamespace(sent=1), _settings=SimpleNamespace(max_requests=1), _slots=SimpleNamespace(free=1),
     )  # fmt: skip
