@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from freehold.common.logging import get_logger
 from freehold.gateway import auth, recount
 from freehold.gateway.accesslog import AccessLine, AccessLog
 from freehold.gateway.errors import ApiError, Shape
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from freehold.gateway.surface.bodies import Surface
     from freehold.gateway.upstream import Pool
     from freehold.wire.follow import Snapshot
+
+log = get_logger(__name__)
 
 _MODELS = "/v1/models"
 _COUNT_SECONDS = recount.SECONDS + 0.5
@@ -197,6 +200,8 @@ class Gateway:
                 relay.open()
             except ApiError as error:
                 relay.refuse(error)
+            except Exception as error:  # noqa: BLE001 - one must not take the others of its turn along
+                relay.fail(error)
             else:
                 opened.append(relay)
         try:
@@ -206,7 +211,10 @@ class Gateway:
                 relay.refuse(error)
             return
         for relay in opened:
-            relay.go()
+            try:
+                relay.go()
+            except Exception as error:  # noqa: BLE001 - as above
+                relay.fail(error)
 
     def _models(self, connection: Connection, request: Request, path: str) -> None:
         if path != _MODELS and not path.startswith(_MODELS + "/"):
@@ -326,10 +334,15 @@ class Gateway:
             now = loop.time()
             self._look_at_age()
             for connection in list(self.connections):
-                connection.check(now)
+                try:
+                    connection.check(now)
+                except Exception as error:  # noqa: BLE001 - a mistake with one client must not end the sweeper
+                    log.error("connection_check_failed", error=repr(error))
+                    connection.cut()
             self._pool.sweep(now)
             self._router.sweep(now)
             self._journal.check_space()
+            self._meter.give_back()
             self._access.flush()
 
     async def drain(self) -> None:

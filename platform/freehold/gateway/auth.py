@@ -6,6 +6,7 @@ A model that the tenant may not see is answered exactly as one that does not exi
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ class Caller:
 
     key: KeyRecord
     tenant: TenantRecord
+    digest: str = ""  # of the secret, as the snapshot has it
 
 
 def _secret(authorization: bytes, api_key: bytes) -> bytes:
@@ -56,7 +58,8 @@ def authenticate(snapshot: Snapshot, authorization: bytes, api_key: bytes, now: 
     secret = _secret(authorization, api_key)
     if not secret:
         raise _unauthorized("No API key was given. Send it as `Authorization: Bearer <API key>`.")
-    key = snapshot.keys.get(hashlib.sha256(secret).hexdigest())
+    digest = hashlib.sha256(secret).hexdigest()
+    key = snapshot.keys.get(digest)
     if key is None or (key.expires_at is not None and key.expires_at <= now):
         raise _unauthorized("Incorrect API key: it is unknown, revoked or expired. Make a new one in the console.")
     tenant = snapshot.tenants.get(key.tenant)
@@ -66,7 +69,7 @@ def authenticate(snapshot: Snapshot, authorization: bytes, api_key: bytes, now: 
         raise ApiError(403, "This account is suspended. Ask the operator.", code="account_suspended")
     if SCOPE not in key.scopes:
         raise ApiError(403, f"This API key lacks the scope `{SCOPE}`.", code="insufficient_scope")
-    return Caller(key, tenant)
+    return Caller(key, tenant, digest)
 
 
 def sees(caller: Caller, model: str, route: RouteRecord) -> bool:
@@ -74,6 +77,19 @@ def sees(caller: Caller, model: str, route: RouteRecord) -> bool:
     if not route.serverless and route.tenant != caller.key.tenant:
         return False
     return caller.key.models is None or model in caller.key.models
+
+
+def barred(snapshot: Snapshot, caller: Caller, model: str) -> ApiError | None:
+    """Why a caller who was let in a while ago must not go on: its key or its tenant's standing may be gone since."""
+    key, tenant = snapshot.keys.get(caller.digest), snapshot.tenants.get(caller.key.tenant)
+    if key is None or tenant is None or (key.expires_at is not None and key.expires_at <= time.time()):
+        return _unauthorized("Incorrect API key: it is unknown, revoked or expired. Make a new one in the console.")
+    if tenant.suspended:
+        return ApiError(403, "This account is suspended. Ask the operator.", code="account_suspended")
+    route = snapshot.routes.get(model)
+    if route is not None and not sees(caller, model, route):
+        return not_found(model)
+    return None
 
 
 def not_found(model: str) -> ApiError:

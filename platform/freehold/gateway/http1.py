@@ -5,18 +5,20 @@ Rules that keep strangers out (RFC 9112): a head over 64 KiB is 431, a body over
 with Transfer-Encoding is 400 (request smuggling, section 6.3), a request without Host is 400, a slow head or body is
 cut off. Pipelined requests are answered one after the other. Reading never stops while a request is being served, so
 that a hang-up is seen at once; it stops only for a client that pipelines more than HELD bytes. Nothing is taken up
-for a client that does not take its answers.
+for a client that does not take its answers. Large bodies that are on their way share `max_bodies` bytes of memory.
 """
 
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections import deque
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
 import httptools
 
+from freehold.common.logging import get_logger
 from freehold.gateway import keepalive
 from freehold.gateway.errors import ApiError, Shape
 from freehold.gateway.exchange import Request
@@ -26,8 +28,10 @@ if TYPE_CHECKING:
     from freehold.gateway.exchange import Job
     from freehold.gateway.settings import Settings
 
+log = get_logger(__name__)
+
 HELD = 64 * 1024
-_SCREENED = 64 * 1024
+_LARGE = 64 * 1024  # a body above it is screened before it is taken, and counted while it comes
 _LINGER_SECONDS = 2.0
 _WIRE_A_BYTE = 16  # a byte a chunk, with its size and both line ends, takes 6
 _NEVER = float("inf")
@@ -55,6 +59,14 @@ _HEADERS = {
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
+def _crowded() -> ApiError:
+    return ApiError(503, "Too many large bodies are on their way. Try again.", code="busy", retry_after=1)
+
+
+def _printable(path: bytes) -> str:
+    return path.partition(b"?")[0][:200].decode("latin-1")
+
+
 class Service(Protocol):
     """Answers requests."""
 
@@ -74,6 +86,8 @@ class Connection(asyncio.Protocol):
         known: the service's own: who called last, for as long as that holds.
     """
 
+    _arriving: ClassVar[int] = 0  # bytes of large bodies that are not complete yet, of all connections
+
     def __init__(self, service: Service, settings: Settings, registry: set[Connection]) -> None:
         self._service = service
         self._settings = settings
@@ -86,18 +100,20 @@ class Connection(asyncio.Protocol):
         self._current: Request | None = None  # the request being answered
         self._head_bytes = 0
         self._in_head = False
-        self._chunks: list[bytes] = []
+        self._body: bytes | bytearray = b""  # the first piece as it came, or all of them
         self._body_bytes = 0
-        self._body_wire = 0  # the same as it came, with its framing
+        self._counted = 0  # our part of _arriving
+        self._wire = 0  # what was read of the request, with head and framing
         self._refusal: tuple[ApiError, Shape] | None = None
         self._continue_due = False
         self._reading = True
         self._pumping = False
         self._shut = False
         self._chunked = False  # the stream's parts are chunks
-        self._start: bytes | None = None  # head of a stream, until its first bytes
+        self._start: bytes | None = None  # head of the stream, until its first bytes; empty after them
         self._deadline = _NEVER
         self._blocked_since = _NEVER
+        self._closing_since = _NEVER
         self.job: Job | None = None
         self.draining = False
         self.known: tuple[bytes, int, Caller] | None = None
@@ -107,7 +123,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=self._settings.write_buffer)
-        keepalive.watch(self._transport)
+        keepalive.watch(self._transport, self._settings.blocked_seconds)
         self._registry.add(self)
         self._deadline = self._loop.time() + self._settings.head_seconds
 
@@ -125,14 +141,15 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         # A client that sends no more does not read on either: every HTTP library closes both ways at once.
-        self.cut()
+        if not self._shut:  # else it may still read its answer
+            self.cut()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._shut = True
         self._registry.discard(self)
         self._queue.clear()
         self._held.clear()
-        self._chunks = []  # not left to the garbage collector, which is needed for parser and connection
+        self._drop_body()  # not left to the garbage collector, which is needed for parser and connection
         job, self.job = self.job, None
         if job is not None:
             job.client_lost()
@@ -156,9 +173,9 @@ class Connection(asyncio.Protocol):
             self._parsing = Request()
             self._in_head = True
             self._head_bytes = 0
-            self._chunks = []
+            self._body = b""
             self._body_bytes = 0
-            self._body_wire = 0
+            self._wire = 0
 
     def on_url(self, url: bytes) -> None:
         self._head_bytes += len(url)
@@ -218,18 +235,30 @@ class Connection(asyncio.Protocol):
                 self._continue_due = True
 
     def on_body(self, body: bytes) -> None:
-        self._body_bytes += len(body)
-        if self._body_bytes > self._settings.max_body:
+        size = self._body_bytes = self._body_bytes + len(body)
+        if size > self._settings.max_body:
             self._refuse(413, f"The body is larger than {self._settings.max_body} bytes.", "body_too_large")
-        if self._refusal is None:
-            self._chunks.append(body)
+        if self._refusal is not None:
+            return
+        if not self._body:
+            self._body = body
+        else:
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += body
+        if size > _LARGE:
+            self._count()
 
     def on_message_complete(self) -> None:
         request, self._parsing = self._parsing, None
         if request is None or self._refusal is not None:
             return
-        request.body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._chunks = []
+        body = self._body
+        request.body = body if isinstance(body, bytes) else bytes(body)
+        if self._counted:
+            self._drop_body()
+        else:
+            self._body = b""
         self._deadline = _NEVER
         self._continue_due = False
         self._queue.append(request)
@@ -248,14 +277,29 @@ class Connection(asyncio.Protocol):
         if request.content_length > self._settings.max_body:
             error = ApiError(413, f"The body is larger than {self._settings.max_body} bytes.", code="body_too_large")
             return error, Shape.OPENAI
-        if request.content_length > _SCREENED or request.chunked or request.expect:
-            return self._service.screen(request)
-        return None
+        large = request.content_length > _LARGE
+        refusal = self._service.screen(request) if large or request.chunked or request.expect else None
+        if refusal is None and large and Connection._arriving + request.content_length > self._settings.max_bodies:
+            refusal = _crowded(), Shape.OPENAI
+        return refusal
 
     def _refuse(self, status: int, message: str, code: str | None = None) -> None:
         if self._refusal is None:
             self._refusal = ApiError(status, message, code=code), Shape.OPENAI
-        self._chunks = []
+        self._drop_body()
+
+    def _count(self) -> None:
+        """Counts what has come of a large body, and refuses it where all of them together are too large."""
+        Connection._arriving += self._body_bytes - self._counted
+        self._counted = self._body_bytes
+        if Connection._arriving > self._settings.max_bodies:
+            self._refusal = _crowded(), Shape.OPENAI
+            self._drop_body()
+
+    def _drop_body(self) -> None:
+        self._body = b""
+        Connection._arriving -= self._counted
+        self._counted = 0
 
     def _feed(self, data: bytes) -> None:
         before = (self._parsing is not None, self._in_head)
@@ -270,15 +314,16 @@ class Connection(asyncio.Protocol):
         if self._parsing is not None and (before != (True, self._in_head) or self._deadline == _NEVER):
             seconds = self._settings.head_seconds if self._in_head else self._settings.body_seconds
             self._deadline = self._loop.time() + seconds
+        if self._parsing is None or self._queue:
+            return  # most of it may have been of the requests before
+        self._wire += len(data)
         if self._in_head:
-            self._head_bytes += len(data)  # a header that never ends is not reported by the parser
-            if self._head_bytes > self._settings.max_head:
+            # A header that never ends is not reported by the parser.
+            if self._wire > self._settings.max_head:
                 self._refuse(431, f"The head is larger than {self._settings.max_head} bytes.")
-        elif self._parsing is not None:
-            # Sizes and extensions of chunks, and trailers, are not reported while they have no end (section 7.1.1).
-            self._body_wire += len(data)
-            if self._body_wire > 2 * self._settings.max_head + _WIRE_A_BYTE * self._body_bytes:
-                self._refuse(400, "The chunks are mostly framing.")
+        # Sizes and extensions of chunks, and trailers, are not reported while they have no end (section 7.1.1).
+        elif self._wire > 2 * self._settings.max_head + _WIRE_A_BYTE * self._body_bytes:
+            self._refuse(400, "The chunks are mostly framing.")
 
     def _pump(self) -> None:
         """Takes up the next request, as long as they are answered at once and the client takes the answers."""
@@ -288,8 +333,11 @@ class Connection(asyncio.Protocol):
         try:
             while self._current is None and not self._shut and not self._blocked:
                 if self._queue:
-                    self._current = self._queue.popleft()
-                    self._service.handle(self, self._current)
+                    request = self._current = self._queue.popleft()
+                    try:
+                        self._service.handle(self, request)
+                    except Exception as mistake:  # noqa: BLE001 - whatever it is, the client waits for an answer
+                        self._fail(request, mistake)
                 elif self._refusal is not None:
                     error, shape = self._refusal
                     method = self._parsing.method if self._parsing is not None else b""
@@ -306,6 +354,23 @@ class Connection(asyncio.Protocol):
                     return
         finally:
             self._pumping = False
+
+    def _fail(self, request: Request, mistake: Exception) -> None:
+        """Ends a request that a mistake of ours has stopped."""
+        # Where it happened, and not what the error says: that may quote the body.
+        where = "".join(traceback.format_tb(mistake.__traceback__))
+        log.error("request_failed", path=_printable(request.path), error=type(mistake).__name__, where=where)
+        if self._current is not request or self._shut:
+            return  # it was answered before
+        if self._start == b"":
+            self.cut()  # a part of its stream has gone out
+            return
+        self._start = None
+        request.keep_alive = False
+        job = self.job
+        self.respond_error(ApiError(500, "The gateway failed at this request. Try again."), Shape.OPENAI)
+        if job is not None:
+            job.client_lost()
 
     # Answering
 
@@ -359,29 +424,28 @@ class Connection(asyncio.Protocol):
         """Writes a part of the stream."""
         if self._chunked:
             data = b"%x\r\n%s\r\n" % (len(data), data)
-        if self._start is not None:
+        if self._start:
             data = self._start + data
-            self._start = None
+            self._start = b""
         self._transport.write(data)
 
     def end(self) -> None:
         """Ends the stream."""
         tail = b"0\r\n\r\n" if self._chunked else b""
-        if self._start is not None:
+        if self._start:
             tail = self._start + tail
-            self._start = None
+        self._start = None
         if tail:
             self._transport.write(tail)
         self._finished()
 
     def cut(self) -> None:
-        """Drops the connection as it stands."""
-        if not self._shut:
-            self._shut = True
-            self._transport.abort()
-            job, self.job = self.job, None
-            if job is not None:
-                job.client_lost()
+        """Drops the connection as it stands, and what waits for its client with it."""
+        self._shut = True
+        self._transport.abort()
+        job, self.job = self.job, None
+        if job is not None:
+            job.client_lost()
 
     def _finished(self) -> None:
         current, self._current = self._current, None
@@ -401,6 +465,7 @@ class Connection(asyncio.Protocol):
         """Closes after what was written has gone out. What the client still sends is read and thrown away for a moment:
         closing on unread bytes would make the kernel reset the connection and lose the answer."""
         self._shut = True
+        self._closing_since = self._loop.time()
         if not self._transport.is_closing():
             if not self._reading:
                 self._transport.resume_reading()
@@ -419,18 +484,18 @@ class Connection(asyncio.Protocol):
             return
         if self._parsing is not None:
             self._refusal = self._refusal or (refusal, Shape.OPENAI)
+            self._drop_body()
             self._pump()
         else:
             self._close()
 
     def check(self, now: float) -> None:
         """Called by the sweeper: deadlines of the client, then of the job."""
-        if self._transport.is_closing() and self._shut:
-            if now - self._blocked_since > self._settings.blocked_seconds:
-                self._transport.abort()
-            return
-        if now - self._blocked_since > self._settings.blocked_seconds:
+        # A connection that closes waits for its client too, however little is left to send.
+        if now - min(self._blocked_since, self._closing_since) > self._settings.blocked_seconds:
             self.cut()
+        elif self._shut:
+            return
         elif self._deadline == _IDLE:
             self._deadline = now + self._settings.idle_seconds  # from the first look after the answer on
         elif self._current is None and now > self._deadline:

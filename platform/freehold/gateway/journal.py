@@ -306,6 +306,11 @@ class Journal:
         """Whether requests can be admitted."""
         return self._failed is None and not self._unwritten
 
+    @property
+    def written(self) -> bool:
+        """Whether everything that was noted is in the file."""
+        return not self._collected and not self._unwritten
+
     def check_space(self) -> None:
         """Looks at the disk: refuses new requests early enough that those in flight can be settled."""
         try:
@@ -365,8 +370,10 @@ class Journal:
     def shut(self) -> None:
         """Syncs and closes, at the end of the process."""
         self._thread.shutdown()
-        with contextlib.suppress(JournalFull):
-            self.flush()
+        with contextlib.suppress(OSError):
+            self._flush_or_raise()
+        with contextlib.suppress(OSError):
+            self._rewrite()
         self._sync(self._retired, self._file)
         self.synced = self.sequence
         os.close(self._file)

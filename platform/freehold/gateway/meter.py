@@ -168,12 +168,15 @@ class Meter:
         self._clock = clock
         self._soon = soon
         self._flushing = False
+        self._closing: list[Slot] = []
 
     def open(
         self, event: str, caller: Caller, route: RouteRecord, *, model: str, path: str, choices: int = CHOICES
     ) -> Bill:
         """Takes a slot and notes `open`. `event` is 32 hex digits; `choices` is how many of the slot's counters will be
         used. Raises ApiError 503 where the journal or the slots are full."""
+        if not self._journal.healthy:
+            raise _full()
         slot = self._slots.take(bytes.fromhex(event))
         if slot is None:
             raise ApiError(503, "The gateway has too many requests in flight. Try again.", code="busy", retry_after=1)
@@ -208,12 +211,13 @@ class Meter:
         except JournalFull as error:
             log.error("requests_refused_journal_full", error=str(error))
             raise _full() from error
+        finally:
+            self.give_back()
 
     def close(self, bill: Bill) -> int:
-        """Notes the close and frees the slot. Called by the bill itself. Returns the sequence, 0 where nothing is
-        billed."""
+        """Notes the close. Called by the bill itself. Returns the sequence, 0 where nothing is billed."""
         sequence = self._journal.close(bill.event, bill.settled)
-        self._slots.give_back(bill.slot)
+        self._closing.append(bill.slot)
         if self._soon is None:
             self._flush_closes()
         elif not self._flushing:
@@ -225,6 +229,15 @@ class Meter:
         self._flushing = False
         with contextlib.suppress(JournalFull):  # the journal keeps closes, and refuses opens by itself
             self._journal.flush()
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Frees the slots of requests whose close is in the journal. Not before: a kill would leave an open request
+        whose slot counts for another."""
+        if self._closing and self._journal.written:
+            for slot in self._closing:
+                self._slots.give_back(slot)
+            self._closing.clear()
 
     def recover(self) -> int:
         """Settles what a killed process left open, from its slots. Returns how many."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from freehold.common.ids import uuid7_hex
 from freehold.common.logging import get_logger
+from freehold.gateway import auth
 from freehold.gateway.admission.ask import Ask
 from freehold.gateway.errors import ApiError, Shape, frame
 from freehold.gateway.meter import Outcome
@@ -27,6 +28,7 @@ from freehold.gateway.recount import recount
 from freehold.gateway.routing.prefix import prefix_key
 from freehold.gateway.surface import answers, bodies
 from freehold.gateway.surface.sse import STREAMS, Stream
+from freehold.gateway.waiting import is_hopeless
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +51,7 @@ log = get_logger(__name__)
 
 RETRIES = 2
 _RETRIED = frozenset({502, 503, 504})
+_STALE_SECONDS = 0.1  # within which a kept connection that had been closed by the engine shows itself
 _PAUSE_SECONDS = 0.1  # before a replica that has just failed is tried again
 _COMMENT_SECONDS = 5.0  # a stream that waits for a replica hears of it so often
 _NEVER = float("inf")
@@ -96,7 +99,10 @@ class Relay:
     _connecting: asyncio.Task[None] | None = None
     _tried: tuple[str, ...] = ()
     _fresh = False  # the connection was made for this attempt
-    _forwarded = False  # an engine has had the request
+    _sent_at = 0.0
+    _stale = False  # a kept connection has turned out to be dead once
+    _forwarded = False  # an engine has the request, or had it when the client hung up
+    _reached = False  # an engine has ever had it
     _broken = 0  # attempts that the request itself may have broken
     _active: ReplicaRecord | None = None  # counted as outstanding
     _work = 0  # bytes of the prompt that the replica has to compute before it answers
@@ -186,6 +192,9 @@ class Relay:
         )
         call.forget()
         self._end = self._loop.time() + self._core.settings.total_seconds
+        current = self._core.snapshot.routes.get(call.model)
+        if current is not None and current is not self.route:
+            self._take_route(current)  # it has changed while the reservation was made
         if self.route.replicas:
             self._attempt()
         else:
@@ -195,6 +204,14 @@ class Relay:
         """Ends the request before it was forwarded."""
         if self.outcome is None:
             self._answer_error(error)
+
+    def fail(self, error: Exception) -> None:
+        """Ends the request after a mistake of ours."""
+        log.error("request_failed", request=self.event, error=repr(error))
+        if self.outcome is None:
+            self._drop_upstream()
+            self._leave_replica(failed=None)
+            self._answer_error(ApiError(500, "The gateway has failed. Try again.", code="gateway_failed"))
 
     # Waiting for a replica
 
@@ -210,7 +227,11 @@ class Relay:
     def wake(self) -> None:
         """The routes have changed: perhaps a replica is ready, or none will ever be."""
         route = self._core.snapshot.routes.get(self.call.model)
-        if route is None or route.endpoint != self.route.endpoint:
+        refusal = auth.barred(self._core.snapshot, self.caller, self.call.model)
+        if refusal is not None:
+            self._leave_room()
+            self._answer_error(refusal)
+        elif route is None or route.endpoint != self.route.endpoint or is_hopeless(route):
             self._leave_room()
             self._answer_error(self._not_ready())
         elif route.replicas:
@@ -266,16 +287,17 @@ class Relay:
         self.replica = replica.id
         self._work = core.router.begin(replica.id)
         self._status = 0
-        upstream = core.pool.take(replica)
+        upstream = None if self._stale else core.pool.take(replica)
         if upstream is not None:
             self._forward(upstream, fresh=False)
         else:
+            self._fresh = True
             self._connecting = self._loop.create_task(self._connect(replica))
 
     async def _connect(self, replica: ReplicaRecord) -> None:
         try:
             upstream = await self._core.pool.connect(replica, self.route.served_model_name)
-        except (OSError, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client waits for an answer
             self._connecting = None
             self._attempt_failed(f"cannot connect: {error!r}")
             return
@@ -288,10 +310,11 @@ class Relay:
             return
         self._upstream = upstream
         self._fresh = fresh
-        self._forwarded = True
+        self._forwarded = self._reached = True
         settings = self._core.settings
         seconds = settings.first_token_seconds if self.call.stream else settings.answer_seconds
-        self._deadline = self._loop.time() + seconds
+        now = self._sent_at = self._loop.time()
+        self._deadline = now + seconds
         upstream.send(
             self,
             b"POST %s HTTP/1.1\r\nhost: %s\r\ncontent-type: application/json\r\nx-request-id: %s\r\n"
@@ -306,21 +329,31 @@ class Relay:
             self._work = 0
 
     def _attempt_broken(self, reason: str) -> None:
-        """The engine had the request and did not come to an answer. A kept connection may have been closed before."""
+        """The engine had the request and did not come to an answer. A kept connection may have been dead before: that
+        is nobody's failure, shows at once, and happens to a request once, which then gets a connection of its own."""
         self._stream = None
-        if self._fresh or self._status:
+        late = self._loop.time() - self._sent_at > _STALE_SECONDS
+        if self._fresh or self._status or self._stale or late:
             self._broken += 1
-        self._attempt_failed(reason)
+            self._attempt_failed(reason)
+        else:
+            self._stale = True
+            self._attempt_failed(reason, stale=True)
 
-    def _attempt_failed(self, reason: str, answer: ApiError | None = None) -> None:
+    def _attempt_failed(self, reason: str, answer: ApiError | None = None, *, stale: bool = False) -> None:
         """Nothing has gone to the client: another attempt, or an answer."""
         self._drop_upstream()
-        self._leave_replica(failed=True)
+        self._leave_replica(failed=None if stale else True)
         self._pieces, self._size = [], 0
         self._deadline = _NEVER
-        stale = not self._fresh and not self._status  # a kept connection that had died: nobody's failure
+        if stale:
+            self._tried = self._tried[:-1]
         if len(self._tried) <= RETRIES and self._broken < 2 and (stale or self._core.router.retry_allowed()):
             log.info("attempt_failed", request=self.event, replica=self.replica, reason=reason[:200])
+            refusal = auth.barred(self._core.snapshot, self.caller, self.call.model)
+            if refusal is not None:
+                self._answer_error(refusal)
+                return
             current = self._core.snapshot.routes.get(self.call.model)
             if current is not None and current.replicas:
                 self._take_route(current)
@@ -392,7 +425,7 @@ class Relay:
         elif self._status in _RETRIED:
             self._attempt_failed(f"HTTP {self._status}", self._engine_error())
         elif self._status != 200:
-            self._leave_replica(failed=False)
+            self._leave_replica(failed=self._status >= 500)
             self._answer_error(self._engine_error())
         else:
             self._answer()
@@ -424,6 +457,9 @@ class Relay:
             self._begin()
             bill.relayed()
             self._flows = True
+            stream = self._stream
+            if stream is not None and stream.exact and stream.prompt_known:
+                self._body = self.call.prefix = b""  # neither tried again nor counted afterwards
             if self._work and self._active is not None:
                 self._core.router.answering(self._active.id, self._work)
                 self._work = 0
@@ -450,15 +486,16 @@ class Relay:
     def _answer(self) -> None:
         pieces, self._pieces = self._pieces, []
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self._leave_replica(failed=False)
         bill = self.bill
         if bill is not None and self.surface.billed:
             try:
                 body = answers.take(self.surface.shape, body, self.route.served_model_name, self.call.model, bill)
             except ApiError as error:
+                self._leave_replica(failed=True)
                 self._answer_error(error)
                 return
             bill.relayed()
+        self._leave_replica(failed=False)
         self._over(Outcome.OK, 200)
         self._connection.respond(200, body, self.headers)
 
@@ -499,6 +536,8 @@ class Relay:
         return bill is not None and recount(
             pool=self._core.pool,
             route=self.route,
+            guess=self.call.guess(self.route.max_model_len),
+            most=self.call.prompt_bound(self.route.max_model_len),
             replica=self.replica,
             surface=self.surface,
             body=self._body,
@@ -512,7 +551,7 @@ class Relay:
         if bill is not None:
             bill.settle(outcome, self.replica)
         if ticket is not None:
-            if bill is not None:
+            if bill is not None and self._reached:
                 self._core.admission.settle(ticket, bill.settled, bill.sequence)
             else:
                 self._core.admission.abandon(ticket)

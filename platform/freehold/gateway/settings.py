@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LONGEST_SECONDS = 1e6
+_MAX_BODY = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,8 @@ class Settings:
         max_gateways: GATEWAY_MAX_GATEWAYS. How many gateways share this Redis at most: while it is away, each has this
             part of a tenant's outage credit and limits.
         max_head, max_body, max_answer: 64 KiB of request head, 32 MiB of body, 256 MiB of an answer in one piece.
+        max_bodies: GATEWAY_MAX_BODIES. Bytes of all bodies over 64 KiB that are on their way; what goes beyond it is
+            answered 503. At least max_body.
         head_seconds, body_seconds, idle_seconds: GATEWAY_HEAD_SECONDS, GATEWAY_BODY_SECONDS, GATEWAY_IDLE_SECONDS. How
             long a client may take for its head and body, or stay idle.
         connect_seconds: GATEWAY_CONNECT_SECONDS. To reach a replica.
@@ -74,8 +77,9 @@ class Settings:
     max_requests: int = 4_096
     max_gateways: int = 4
     max_head: int = 64 * 1024
-    max_body: int = 32 * 1024 * 1024
+    max_body: int = _MAX_BODY
     max_answer: int = 256 * 1024 * 1024
+    max_bodies: int = 512 * 1024 * 1024
     head_seconds: float = 30
     body_seconds: float = 300
     idle_seconds: float = 75
@@ -132,6 +136,9 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     load_percent = env.integer("GATEWAY_LOAD_PERCENT", 150, environ=environ)
     if load_percent < 100:
         raise env.ConfigurationError(f"GATEWAY_LOAD_PERCENT={load_percent} must be at least 100, an equal share.")
+    max_bodies = env.integer("GATEWAY_MAX_BODIES", 512 * 1024 * 1024, environ=environ)
+    if max_bodies < _MAX_BODY:
+        raise env.ConfigurationError(f"GATEWAY_MAX_BODIES={max_bodies} must be at least {_MAX_BODY}, one body.")
     return Settings(
         redis_url=env.text("REDIS_URL", environ=environ),
         state=place.state_from(environ),
@@ -140,6 +147,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         private_host=place.private_host_from(environ),
         max_requests=env.integer("GATEWAY_MAX_REQUESTS", 4_096, environ=environ),
         max_gateways=max_gateways,
+        max_bodies=max_bodies,
         head_seconds=seconds("GATEWAY_HEAD_SECONDS", 30),
         body_seconds=seconds("GATEWAY_BODY_SECONDS", 300),
         idle_seconds=seconds("GATEWAY_IDLE_SECONDS", 75),

@@ -16,6 +16,11 @@ _LOOK_SECONDS = 0.05
 _HOPELESS = frozenset({"Stopped", "Failed", "Deleting", "Deleted"})  # phases of serving: none becomes ready by waiting
 
 
+def is_hopeless(route: RouteRecord) -> bool:
+    """Whether no replica becomes ready by waiting."""
+    return not route.replicas and route.phase in _HOPELESS
+
+
 class Waiter(Protocol):
     """A request that may wait for a replica of `route`."""
 
@@ -23,6 +28,9 @@ class Waiter(Protocol):
 
     def wake(self) -> None:
         """The routes have changed."""
+
+    def fail(self, error: Exception) -> None:
+        """`wake` has raised this."""
 
 
 class WaitingRoom:
@@ -45,13 +53,13 @@ class WaitingRoom:
     def enter(self, waiter: Waiter) -> bool:
         """Waits until its `wake` is called. False: there is no room, or waiting is of no use."""
         waiting = self._waiting.setdefault(waiter.route.endpoint, {})
-        if len(waiting) >= self._most or waiter.route.phase in _HOPELESS:
+        if len(waiting) >= self._most or is_hopeless(waiter.route):
             if not waiting:
                 del self._waiting[waiter.route.endpoint]
             return False
         waiting[waiter] = None
+        self._seen = -1  # what is ready since its route was looked up would not be noticed otherwise
         if self._timer is None:
-            self._seen = -1
             self._timer = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
         return True
 
@@ -69,6 +77,9 @@ class WaitingRoom:
             self._seen = self._snapshot.changes
             for waiting in list(self._waiting.values()):
                 for waiter in list(waiting):
-                    waiter.wake()
+                    try:
+                        waiter.wake()
+                    except Exception as error:  # noqa: BLE001 - one must not keep the others from being woken
+                        waiter.fail(error)
         if self._waiting:
             self._timer = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.integration.gateway.conftest import until
 from tests.integration.gateway.test_relay import hang_up, request
 
 if TYPE_CHECKING:
@@ -121,3 +123,56 @@ async def test_a_connection_serves_many_requests_and_reuses_the_engines(gateway:
     for _ in range(20):
         assert (await gateway.http.post("/v1/chat/completions", json=CHAT)).status_code == 200
     assert len(engine.received) == 20
+
+
+@pytest.mark.parametrize(
+    "gateway", [{"GATEWAY_BLOCKED_SECONDS": "1", "GATEWAY_WRITE_BUFFER": str(1 << 30)}], indirect=True
+)
+async def test_a_client_that_never_reads_its_last_answers_is_cut_off(gateway: Process) -> None:
+    models = b"GET /v1/models HTTP/1.1\r\nhost: x\r\nauthorization: Bearer fh_acme\r\n"
+    count = 20_000
+    loop = asyncio.get_running_loop()
+    with socket.socket() as client:
+        client.setblocking(False)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        await loop.sock_connect(client, ("127.0.0.1", gateway.port))
+        await loop.sock_sendall(client, (models + b"\r\n") * count + models + b"connection: close\r\n\r\n")
+
+        async def gone() -> bool:
+            return await gateway.gauge("connections") == 0
+
+        await until(gone, "the end of the connection")
+        answers = bytearray()
+        try:
+            while data := await asyncio.wait_for(loop.sock_recv(client, 1 << 20), 10):
+                answers += data
+        except ConnectionError:
+            pass
+        assert 0 < answers.count(b"HTTP/1.1 ") == answers.count(b"HTTP/1.1 200") < count, "the rest was dropped"
+
+
+@pytest.mark.parametrize("gateway", [{"GATEWAY_MAX_BODIES": str(32 << 20)}], indirect=True)
+async def test_large_bodies_wait_outside_while_others_are_on_their_way(gateway: Process) -> None:
+    _, first = await gateway.connect()
+    first.write((HEAD + f"content-length: {30 << 20}\r\n\r\n").encode())
+    first.write(b"x" * (20 << 20))
+    await first.drain()
+
+    async def answer(length: int) -> bytes:
+        reader, writer = await gateway.connect()
+        writer.write((HEAD + f"expect: 100-continue\r\ncontent-length: {length}\r\n\r\n").encode())
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        await hang_up(writer)
+        return head
+
+    async def busy() -> bool:
+        return (await answer(20 << 20)).startswith(b"HTTP/1.1 503 ")
+
+    async def free() -> bool:
+        return not await busy()
+
+    await until(busy, "the refusal of another large body")
+    assert b"\r\nretry-after: 1\r\n" in await answer(20 << 20)
+    assert (await answer(64 << 10)).startswith(b"HTTP/1.1 100 ")
+    await hang_up(first)
+    await until(free, "room for another large body")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-CALLER = Caller(KeyRecord(id="key_1", tenant="tnt_1"), TenantRecord(slug="acme", cache_salt="salt"))
+CALLER = Caller(KeyRecord(id="key_1", tenant="tnt_1"), TenantRecord(slug="acme", cache_salt="salt"), "digest")
 ROUTE = RouteRecord(
     endpoint="ep_1",
     tenant="tnt_1",

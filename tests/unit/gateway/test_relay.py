@@ -133,6 +133,8 @@ def relay(books: Books, client: Client, engines: Engines, admission: Grants | No
     body = {"model": "acme/chat", "messages": [{"role": "user", "content": "hi"}], "stream": True}
     settings = Settings(redis_url="", state=Path("/nowhere"), gateway_id="gw", hold_requests=1)
     snapshot = Snapshot()
+    snapshot.keys[CALLER.digest] = CALLER.key
+    snapshot.tenants[CALLER.key.tenant] = CALLER.tenant
 
     def admit(job: Relay) -> None:
         job.open()
@@ -216,16 +218,43 @@ async def test_a_request_that_breaks_engines_is_made_again_once_only(life: Books
     assert (len(engines.all), client.statuses) == (2, [503])
 
 
-async def test_kept_connections_that_were_closed_meanwhile_do_not_count(life: Books) -> None:
-    client, engines = Client(), Engines(kept=2)
+async def test_a_kept_connection_that_was_closed_meanwhile_counts_for_nothing(life: Books) -> None:
+    client, engines = Client(), Engines(kept=3)
     job = relay(life, client, engines)
     job.start()
-    for _ in range(2):
+    await settle()
+    job.upstream_lost("reset")  # the next attempt gets a connection of its own
+    await settle()
+    assert (len(engines.kept), len(engines.all), client.statuses) == (2, 4, [])
+    job.cut()
+
+
+async def test_a_request_that_breaks_kept_connections_cannot_take_one_replica_after_the_other(life: Books) -> None:
+    client, engines = Client(), Engines(kept=3)
+    job = relay(life, client, engines)
+    job.start()
+    for _ in range(3):
         await settle()
         job.upstream_lost("reset")
     await settle()
-    assert (len(engines.all), client.statuses) == (3, [])
-    job.cut()
+    assert (len(engines.all), client.statuses) == (5, [503])
+
+
+async def test_an_error_of_the_engines_own_counts_against_its_replica(life: Books) -> None:
+    judged: list[bool | None] = []
+
+    class Watched(Router):
+        def finish(self, replica: str, *, failed: bool | None, work: int = 0) -> None:
+            judged.append(failed)
+
+    for status in (500, 400):
+        job = relay(life, Client(), Engines())
+        job._core.router = Watched()
+        job.start()
+        await settle()
+        job.upstream_head(status)
+        job.upstream_complete()
+    assert judged == [True, False]
 
 
 async def test_a_client_that_hangs_up_before_the_decision_gives_its_reservation_back(life: Books) -> None:
@@ -270,3 +299,35 @@ async def test_nobody_waits_where_the_room_is_full_or_the_endpoint_is_stopped(li
     held.cut()
     assert first.statuses == [503]
     assert len(held._core.waiting) == 0
+
+
+async def test_a_request_that_no_engine_ever_had_gives_everything_back(life: Books) -> None:
+    client, admission = Client(), Grants()
+    job = relay(life, client, Engines(), admission, replicas=0)
+    job.start()
+    job.cut()
+    assert (client.statuses, len(admission.abandoned)) == ([503], 1)
+
+
+async def test_a_key_that_is_revoked_while_its_request_waits_gets_no_answer(life: Books) -> None:
+    client, engines = Client(), Engines()
+    job = relay(life, client, engines, replicas=0)
+    job.start()
+    snapshot = job._core.snapshot
+    snapshot.routes["acme/chat"] = replace(ROUTE, replicas=(REPLICA,))
+    del snapshot.keys[CALLER.digest]
+    job.wake()
+    await settle()
+    assert (client.statuses, engines.all) == ([401], [])
+
+
+async def test_a_replica_that_became_ready_while_the_reservation_was_made_is_used(life: Books) -> None:
+    engines, admission = Engines(), Grants()
+    admission.later = []
+    job = relay(life, Client(), engines, admission, replicas=0)
+    job.start()
+    job._core.snapshot.routes["acme/chat"] = replace(ROUTE, replicas=(REPLICA,))
+    admission.later[0]()
+    await settle()
+    assert len(engines.all) == 1
+    job.cut()

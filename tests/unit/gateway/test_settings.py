@@ -24,6 +24,7 @@ def test_state_lies_in_the_data_folder_unless_it_is_named() -> None:
         ("GATEWAY_MAX_REQUESTS", "many"),
         ("GATEWAY_MAX_GATEWAYS", "0"),
         ("GATEWAY_LOAD_PERCENT", "99"),
+        ("GATEWAY_MAX_BODIES", "33554431"),
         ("REDIS_URL", ""),
         ("GATEWAY_ID", "rack/1"),
         ("GATEWAY_ID", "nul\0"),

@@ -65,7 +65,7 @@ class Plan:
     """
 
     __slots__ = (
-        "_length", "_step", "bounds", "counted", "default", "is_free", "most", "packed", "prices", "tenant", "unpriced",
+        "_step", "bounds", "counted", "default", "is_free", "most", "packed", "prices", "tenant", "unpriced",
     )  # fmt: skip
 
     def __init__(self, ask: Ask, tenant: str, bounds: tuple[Bound, ...], found: PriceRecord | None) -> None:
@@ -75,8 +75,7 @@ class Plan:
         self.prices = found
         self.unpriced = False
         self._step = prices.NONE
-        self._length = ask.route.max_model_len
-        self.most = self._length or scripts.LARGEST_LIMIT
+        self.most = ask.route.max_model_len or scripts.LARGEST_LIMIT
         self.default = ask.route.default_max_tokens
         rows = [[bound.scope.name, bound.requests, bound.tokens, bound.concurrency] for bound in bounds]
         self.packed = msgspec.Raw(scripts.encode([tenant, rows]))
@@ -95,8 +94,7 @@ class Plan:
 
         Where max_tokens is given, all of it is needed and nothing is granted: outputs, want and least are 0.
         """
-        length, outputs = self._length, ask.outputs
-        prompt = min(ask.prompt, length) if length else ask.prompt
+        outputs, prompt = ask.outputs, ask.prompt
         if ask.max_tokens or not outputs:
             completion = outputs * min(ask.max_tokens, self.most)
             if not self.tenant:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from freehold.gateway.errors import invalid
-from freehold.gateway.surface.parts import require_only, unsupported, wrong_type
+from freehold.gateway.surface.parts import require_only, require_text, unsupported, wrong_type
 
 _MESSAGE = frozenset({"role", "content"})
 _BLOCKS = {
@@ -54,7 +54,9 @@ def _check_blocks(content: Any, param: str, kinds: dict[str, frozenset[str]]) ->
         if names is None:
             raise unsupported(where, kind, f"Blocks here are {', '.join(sorted(kinds))}.")
         require_only(block, names, where, _ECHOED)
-        if kind == "image":
+        if kind in ("text", "thinking"):
+            require_text(block, where)
+        elif kind == "image":
             source = block.get("source")
             if not isinstance(source, dict) or source.get("type") != "base64":
                 raise invalid(f"{where}.source: only base64 images are taken.", f"{where}.source", "invalid_image_url")

@@ -61,6 +61,10 @@ class Call(msgspec.Struct):
     prefix: bytes = b""
     prompt_guess: int = 1
 
+    def guess(self, max_model_len: int) -> int:
+        """`prompt_guess`, and where the engine's context is known (not 0) never more than `prompt_bound` says."""
+        return min(self.prompt_guess, self.prompt_bound(max_model_len)) if max_model_len else self.prompt_guess
+
     def forget(self) -> None:
         """Lets go of the body, once it is encoded."""
         self.body = {}

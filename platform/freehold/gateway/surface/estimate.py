@@ -8,7 +8,7 @@ from an allowlist as well: the engine's tokenizer takes chat templates and media
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -23,6 +23,18 @@ if TYPE_CHECKING:
 
 TOKENIZE = b"/tokenize"
 _CHAT = ("messages", "tools")
+_MEDIA = frozenset({"image_url", "input_audio", "image"})
+_LARGEST = 1024 * 1024  # bytes of a body that is read for its prompt, and of what is asked about prompt and text each
+
+
+class _Total:
+    """Tokens of a prompt that is asked for in several questions: known once all are answered."""
+
+    __slots__ = ("missing", "tokens")
+
+    def __init__(self, missing: int = 1) -> None:
+        self.missing = missing
+        self.tokens = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +46,16 @@ class Question:
         body: JSON.
         about_prompt: whether it is about the prompt; else about what was relayed.
         known: tokens that are to be added to the answer.
+        times: how often the engine reads what is asked about; the answer is multiplied by it.
+        total: shared by the questions about one prompt.
     """
 
     path: bytes
     body: bytes
     about_prompt: bool
     known: int = 0
+    times: int = 1
+    total: _Total = field(default_factory=_Total, compare=False, repr=False)
 
 
 class _Answer(msgspec.Struct):
@@ -51,25 +67,29 @@ _answers = msgspec.json.Decoder(_Answer)
 
 
 def questions(surface: Surface, body: bytes, stream: Stream | None) -> list[Question]:
-    """What to ask about a request that was cut off; nothing where all is known.
+    """What to ask about a request that was cut off; nothing where all is known or nobody pays, and nothing about a
+    prompt or a text that is larger than a MiB: what was guessed stays. Images and sounds are not asked about.
 
     Args:
         body: as it was forwarded.
         stream: what was relayed, None where it was no stream or had not begun.
     """
-    asked = []
-    given: Body = msgspec.json.decode(body)
-    if stream is None or not stream.prompt_known:
-        asked += _prompt(surface, given)
+    asked: list[Question] = []
+    if surface.billed and len(body) <= _LARGEST and (stream is None or not stream.prompt_known):
+        prompt = _prompt(surface, msgspec.json.decode(body))
+        if sum(len(question.body) for question in prompt) <= _LARGEST:
+            asked += prompt
     if stream is not None and stream.text is not None and not stream.exact and stream.text:
-        text = {"model": given["model"], "prompt": str(stream.text), "add_special_tokens": False}
-        asked.append(Question(TOKENIZE, msgspec.json.encode(text), about_prompt=False, known=stream.text.beyond))
+        text = {"model": stream.served_model_name, "prompt": str(stream.text), "add_special_tokens": False}
+        encoded = msgspec.json.encode(text)
+        if len(encoded) <= _LARGEST:
+            asked.append(Question(TOKENIZE, encoded, about_prompt=False, known=stream.text.beyond))
     return asked
 
 
 def take(question: Question, answer: bytes, bill: Bill) -> bool:
-    """Writes the engine's answer (a 200's body) into the bill's slot. False: it cannot be read, and what was guessed
-    stays."""
+    """Writes the engine's answer (a 200's body) into the bill's slot; of a prompt with several questions at the last
+    one. False: it cannot be read, or is not all of the prompt; what was guessed stays."""
     try:
         read = _answers.decode(answer)
     except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -77,10 +97,19 @@ def take(question: Question, answer: bytes, bill: Bill) -> bool:
     count = read.count if read.count is not None else read.input_tokens
     if count is None or count < 0:
         return False
-    if question.about_prompt:
-        bill.slot.words[PROMPT] = count + question.known
-    else:
-        bill.slot.choice(0, count + question.known)
+    tokens = count * question.times + question.known
+    try:
+        if question.about_prompt:
+            total = question.total
+            total.tokens += tokens
+            total.missing -= 1
+            if total.missing:
+                return False
+            bill.slot.words[PROMPT] = total.tokens
+        else:
+            bill.slot.choice(0, tokens)
+    except ValueError:  # more than a slot holds: no engine reads so much
+        return False
     bill.slot.words[ESTIMATED] = 1
     return True
 
@@ -88,36 +117,67 @@ def take(question: Question, answer: bytes, bill: Bill) -> bool:
 def _prompt(surface: Surface, given: Body) -> list[Question]:
     if surface is MESSAGES:
         asked = {name: value for name, value in given.items() if name in COUNT_TOKENS.allowed}
+        asked["messages"] = _without_media(given["messages"])
         return [Question(COUNT_TOKENS.raw_path, msgspec.json.encode(asked), about_prompt=True)]
-    asked = {"model": given["model"]}
-    known = 0
     if surface is CHAT:
-        asked |= {name: given[name] for name in _CHAT if given.get(name) is not None}
+        asked = {name: given[name] for name in _CHAT if given.get(name) is not None}
+        asked["messages"] = _without_media(given["messages"])
     elif surface is RESPONSES:
-        asked |= _conversation(given)
+        asked = _conversation(given)
     else:
-        asked["prompt"], known = _texts(surface, given)
-    if "messages" in asked:
-        asked["add_generation_prompt"] = True
-    return [Question(TOKENIZE, msgspec.json.encode(asked), about_prompt=True, known=known)]
+        return _texts(surface, given)
+    asked |= {"model": given["model"], "add_generation_prompt": True}
+    return [Question(TOKENIZE, msgspec.json.encode(asked), about_prompt=True)]
 
 
-def _texts(surface: Surface, given: Body) -> tuple[str, int]:
-    """(all text in one, tokens that came as such)."""
+def _texts(surface: Surface, given: Body) -> list[Question]:
+    """Each text is asked for once, together with those that are read as often."""
+    read: dict[int, list[str]] = {}  # by how often
+    known = 0
     if surface in (COMPLETIONS, EMBEDDINGS):
-        texts = given["prompt"] if surface is COMPLETIONS else given["input"]
-        texts = texts if isinstance(texts, list) else [texts]
+        texts = _list(given["prompt"] if surface is COMPLETIONS else given["input"])
         if isinstance(texts[0], str):
-            return "".join(texts), 0
-        return "", sum(len(item) if isinstance(item, list) else 1 for item in texts)
-    if surface.raw_path == RERANK.raw_path:
-        return "".join(given["query"] + document for document in given["documents"]), 0
-    scored = [value if isinstance(value, list) else [value] for name, value in given.items() if name in _SCORED]
-    longest = max(len(texts) for texts in scored)
-    return "".join("".join(texts) * (longest if len(texts) == 1 else 1) for texts in scored), 0
+            read[1] = texts
+        else:
+            read[1] = []
+            known = sum(len(item) if isinstance(item, list) else 1 for item in texts)
+    else:
+        names = ("query", "documents") if surface.raw_path == RERANK.raw_path else _SCORED
+        sides = [_list(given[name]) for name in names if given.get(name) is not None]
+        longest = max(len(side) for side in sides)
+        for side in sides:
+            read.setdefault(longest if len(side) == 1 else 1, []).extend(side)
+    total = _Total(len(read))
+    return [
+        Question(
+            TOKENIZE,
+            msgspec.json.encode({"model": given["model"], "prompt": "".join(texts)}),
+            about_prompt=True,
+            known=known,
+            times=times,
+            total=total,
+        )
+        for times, texts in read.items()
+    ]
 
 
-_SCORED = frozenset({"text_1", "text_2", "queries", "documents", "items", "data_1", "data_2"})
+_SCORED = ("text_1", "text_2", "queries", "documents", "items", "data_1", "data_2")
+
+
+def _list(given: Any) -> list[Any]:
+    return given if isinstance(given, list) else [given]
+
+
+def _without_media(given: list[Body]) -> list[Body]:
+    """Messages, or the results of tools among their blocks, without images and sounds."""
+    return [
+        {**message, "content": _text_parts(message["content"])} if isinstance(message.get("content"), list) else message
+        for message in given
+    ]
+
+
+def _text_parts(content: list[Body]) -> list[Body] | str:
+    return _without_media([part for part in content if part["type"] not in _MEDIA]) or ""
 
 
 def _conversation(given: Body) -> Body:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from freehold.gateway.surface.parts import require_data_url, require_only, unsupported, wrong_type
+from freehold.gateway.surface.parts import require_data_url, require_only, require_text, unsupported, wrong_type
 
 _ITEMS = {
     "message": frozenset({"type", "role", "content", "id", "status", "phase"}),
@@ -58,6 +58,7 @@ def _check_part(part: Any, param: str) -> int:
         raise unsupported(param, kind, "Parts are input_text, output_text and input_image (data:).")
     if kind != "input_image":
         require_only(part, names, param, frozenset({"parsed"}))
+        require_text(part, param)
         return 0
     require_data_url(part.get("image_url"), f"{param}.image_url")
     if part.get("file_id") is not None:

@@ -50,6 +50,13 @@ def require_only(
         del part[name]
 
 
+def require_text(part: dict[str, Any], param: str) -> None:
+    """A part that is text has one, in the field that is called as its type is, or else in `text`."""
+    name = part["type"] if part["type"] in ("refusal", "thinking") else "text"
+    if not isinstance(part.get(name), str):
+        raise wrong_type(f"{param}.{name}", "a string")
+
+
 def check_messages(messages: Any) -> int:
     """Chat messages; takes out what an SDK echoes of an earlier answer. Raises ApiError 400 naming the part."""
     if not isinstance(messages, list) or not messages:
@@ -94,14 +101,18 @@ def _check_part(part: Any, param: str) -> int:
         if isinstance(image, dict):
             require_only(image, frozenset({"url", "detail"}), f"{param}.image_url")
         return 1
-    return 1 if kind == "input_audio" else 0
+    if kind == "input_audio":
+        return 1
+    require_text(part, param)
+    return 0
 
 
 def check_response_format(value: Any, param: str, names: frozenset[str]) -> None:
     """Structured output: the kinds OpenAI has, none of the engine's own."""
     if value is None:
         return
-    if not isinstance(value, dict) or value.get("type") not in _FORMATS:
+    kind = value.get("type") if isinstance(value, dict) else None
+    if not isinstance(kind, str) or kind not in _FORMATS:
         raise invalid(f"'{param}.type' must be text, json_object or json_schema.", f"{param}.type", "invalid_value")
     require_only(value, names, param)
 

@@ -46,6 +46,8 @@ def _check_embedding(body: Body) -> Extent:
 def _check_responses(body: Body) -> Extent:
     count, media = items.check_items(body["input"])
     tools = parts.check_function_tools(body.get("tools"))
+    if not isinstance(body.get("instructions"), str | None):
+        raise parts.wrong_type("instructions", "a string")
     text = body.get("text")
     if text is not None:
         if not isinstance(text, dict):

@@ -100,6 +100,7 @@ class Stream(ABC):
     """What comes from the engine → what goes to the client.
 
     Attributes:
+        served_model_name: the model's name at the engine.
         done: the stream has ended properly.
         failure: why it did not; nothing may follow.
         exact: the engine itself has said how many tokens were relayed so far.
@@ -113,6 +114,7 @@ class Stream(ABC):
         self._call = call
         self._slot = bill.slot
         self._words = bill.slot.words
+        self.served_model_name = served_model_name
         self._served = b'"model":' + msgspec.json.encode(served_model_name)
         self._public = b'"model":' + msgspec.json.encode(call.model)
         self._rest = b""

@@ -44,9 +44,9 @@ def test_nothing_generated_costs_the_prompt_alone() -> None:
     assert row(ask(outputs=0)) == [10, 0, 0, 0, 20, 0]
 
 
-def test_no_request_takes_more_than_the_context() -> None:
+def test_no_answer_takes_more_than_the_context_and_many_prompts_take_what_they_take_together() -> None:
     route = replace(ROUTE, max_model_len=64)
-    assert row(ask(prompt=1_000, outputs=2, given=1_000, route=route))[0] == 64 + 2 * 64
+    assert row(ask(prompt=20 * 64, outputs=2, given=1_000, route=route))[0] == 20 * 64 + 2 * 64
 
 
 def test_what_is_wanted_without_max_tokens_is_the_apis_default_the_endpoints_or_the_context() -> None:

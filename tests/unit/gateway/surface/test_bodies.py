@@ -122,6 +122,13 @@ def test_what_an_engine_has_no_use_for_is_dropped(path: str) -> None:
         ("/v1/chat/completions", {"stream_options": {"include_usage": True}}, "stream_options"),
         ("/v1/chat/completions", {"stream": True, "stream_options": {"x": 1}}, "stream_options.x"),
         ("/v1/chat/completions", {"response_format": {"type": "structural_tag"}}, "response_format.type"),
+        ("/v1/chat/completions", {"response_format": {"type": []}}, "response_format.type"),
+        ("/v1/chat/completions", {"response_format": {"type": {}}}, "response_format.type"),
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": 5}]}]},
+            "messages[0].content[0].text",
+        ),
         ("/v1/chat/completions", {"tools": [{"type": "code_interpreter"}]}, "tools[0]"),
         ("/v1/chat/completions", {"functions": [{}]}, "functions"),
         ("/v1/completions", {"prompt": []}, "prompt"),
@@ -149,6 +156,24 @@ def test_what_an_engine_has_no_use_for_is_dropped(path: str) -> None:
         ("/v1/responses", {"input": [{"role": "user", "content": {"a": 1}}]}, "input[0].content"),
         ("/v1/responses", {"text": {"format": {"type": "grammar"}}}, "text.format.type"),
         ("/v1/responses", {"text": {"guided": 1}}, "text.guided"),
+        ("/v1/responses", {"text": {"format": {"type": {}}}}, "text.format.type"),
+        ("/v1/responses", {"instructions": [{"type": "image_url"}]}, "instructions"),
+        (
+            "/v1/responses",
+            {"input": [{"role": "user", "content": [{"type": "input_text", "text": 5}]}]},
+            "input[0].content[0].text",
+        ),
+        (
+            "/v1/responses",
+            {"input": [{"role": "assistant", "content": [{"type": "refusal", "refusal": []}]}]},
+            "input[0].content[0].refusal",
+        ),
+        (
+            "/v1/messages",
+            {"messages": [{"role": "assistant", "content": [{"type": "thinking", "thinking": {}}]}]},
+            "messages[0].content[0].thinking",
+        ),
+        ("/v1/messages", {"system": [{"type": "text", "text": 5}]}, "system[0].text"),
         ("/v1/messages", {"messages": [{"role": "user", "content": "x", "tool": 1}]}, "messages[0].tool"),
         ("/v1/messages", {"tools": [None]}, "tools[0]"),
         ("/v1/messages/count_tokens", {"mcp_servers": [{}]}, "mcp_servers"),
@@ -355,6 +380,13 @@ def test_a_prompt_has_at_most_a_token_for_each_byte_and_what_the_template_adds()
 def test_each_prompt_of_a_request_may_be_as_long_as_the_context() -> None:
     body = {"model": "m", "prompt": ["a" * 500] * 4}
     assert bound("/v1/completions", body, 100) == 400
+
+
+def test_a_guess_is_never_more_than_the_prompt_can_have() -> None:
+    call = parse("/v1/completions", {"model": "m", "prompt": ["a" * 4000] * 2})
+    assert call.prompt_guess > 2000
+    assert call.guess(0) == call.guess(100_000) == call.prompt_guess
+    assert call.guess(500) == 1000
 
 
 def test_images_may_be_as_long_as_the_context() -> None:

@@ -48,9 +48,8 @@ def asked(question: estimate.Question) -> dict[str, Any]:
         ("/v1/completions", {"prompt": ["a", "b"], "echo": True}, {"prompt": "ab"}, 0),
         ("/v1/completions", {"prompt": [[1, 2], [3]]}, {"prompt": ""}, 3),
         ("/v1/embeddings", {"input": ["a", "b"]}, {"prompt": "ab"}, 0),
-        ("/v1/rerank", {"query": "q", "documents": ["a", "b"]}, {"prompt": "qaqb"}, 0),
-        ("/v2/rerank", {"query": "q", "documents": ["a", "b"]}, {"prompt": "qaqb"}, 0),
-        ("/v1/score", {"text_1": "q", "text_2": ["a", "b"]}, {"prompt": "qqab"}, 0),
+        ("/v1/rerank", {"query": "q", "documents": ["a"]}, {"prompt": "qa"}, 0),
+        ("/v1/score", {"text_1": ["p", "q"], "text_2": ["a", "b"], "queries": None}, {"prompt": "pqab"}, 0),
         (
             "/v1/responses",
             {
@@ -89,6 +88,84 @@ def test_a_prompt_is_asked_for_with_nothing_but_what_counts(
     (found,) = estimate.questions(*forwarded(path, body), None)
     assert (found.path, found.about_prompt, found.known) == (b"/tokenize", True, known)
     assert asked(found) == {"model": "internal", **question}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/rerank", {"query": "q", "documents": ["a", "b", "c"]}),
+        ("/v2/rerank", {"query": "q", "documents": ["a", "b", "c"]}),
+        ("/v1/score", {"text_1": "q", "text_2": ["a", "b", "c"]}),
+        ("/v1/score", {"queries": ["q"], "documents": ["a", "b", "c"], "text_1": None}),
+    ],
+)
+def test_a_text_that_is_read_with_each_other_one_is_asked_for_once(
+    books: Begin, path: str, body: dict[str, Any]
+) -> None:
+    query, documents = estimate.questions(*forwarded(path, body), None)
+    assert asked(query) == {"model": "internal", "prompt": "q"}
+    assert asked(documents) == {"model": "internal", "prompt": "abc"}
+    bill = books().open()
+    before = bill.slot.counts()
+    assert not estimate.take(query, b'{"count":10}', bill)
+    assert bill.slot.counts() == before, "half of a prompt is not billed for all of it"
+    assert estimate.take(documents, b'{"count":7}', bill)
+    counts = bill.slot.counts()
+    assert (counts.prompt, counts.estimated) == (37, True)
+
+
+def test_more_tokens_than_a_slot_holds_change_nothing(books: Begin) -> None:
+    bill = books().open()
+    before = bill.slot.counts()
+    query, documents = estimate.questions(*forwarded("/v1/rerank", {"query": "q", "documents": ["a"] * 1000}), None)
+    estimate.take(query, b'{"count":100000000}', bill)
+    assert not estimate.take(documents, b'{"count":7}', bill)
+    assert bill.slot.counts() == before
+
+
+def test_images_do_not_go_to_the_tokenizer() -> None:
+    url, source = "data:image/png;base64,AAAA", {"type": "base64", "media_type": "image/png", "data": "AAAA"}
+    text = {"type": "text", "text": "what?"}
+    chat = [text, {"type": "image_url", "image_url": {"url": url}}, {"type": "input_audio", "input_audio": {}}]
+    messages = [{"role": "user", "content": chat}, {"role": "user", "content": chat[1:]}]
+    (found,) = estimate.questions(*forwarded("/v1/chat/completions", {"messages": messages}), None)
+    assert asked(found)["messages"] == [{"role": "user", "content": [text]}, {"role": "user", "content": ""}]
+    image = {"type": "image", "source": source}
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [image, text]}
+    body = {"messages": [{"role": "user", "content": [image, result]}], "max_tokens": 5}
+    (found,) = estimate.questions(*forwarded("/v1/messages", body), None)
+    assert asked(found)["messages"] == [{"role": "user", "content": [{**result, "content": [text]}]}]
+    item = {
+        "role": "user",
+        "content": [{"type": "input_text", "text": "what?"}, {"type": "input_image", "image_url": url}],
+    }
+    (found,) = estimate.questions(*forwarded("/v1/responses", {"input": [item]}), None)
+    assert asked(found)["messages"] == [{"role": "user", "content": "what?"}]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a" * (1 << 20)}]}),
+        ("/v1/rerank", {"query": "q" * (1 << 19), "documents": ["d"] * (1 << 18)}),
+        ("/v1/responses", {"input": [{}] * 200_000}),  # small as items, large as messages
+    ],
+)
+def test_nothing_is_asked_about_a_prompt_that_is_too_large(path: str, body: dict[str, Any]) -> None:
+    assert estimate.questions(*forwarded(path, body), None) == []
+
+
+def test_a_large_body_is_not_even_read_but_what_was_relayed_is_asked_for(books: Begin) -> None:
+    body = b"{" * (1 << 21)
+    assert estimate.questions(bodies.MESSAGES, body, None) == []
+    stream = AnthropicStream(CALL, "internal", books().open())
+    stream.feed(b'data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"a"}}\n\n')
+    (found,) = estimate.questions(bodies.MESSAGES, body, stream)
+    assert (asked(found)["prompt"], found.about_prompt) == ("a", False)
+
+
+def test_what_costs_nothing_is_not_asked_for() -> None:
+    assert estimate.questions(*forwarded("/v1/messages/count_tokens", {"messages": MESSAGES}), None) == []
 
 
 def test_anthropics_prompts_are_counted_by_the_engines_own_path() -> None:
