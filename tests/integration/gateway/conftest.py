@@ -102,16 +102,22 @@ def lives(pid: int) -> bool:
         return False
 
 
+_taken: set[int] = set()
+
+
 def _free_offset() -> int:
     """A shift under which the ports of a gateway of two processes are free."""
     wanted = [port - ports.OFFSET for port in (ports.GATEWAY, ports.gateway_metrics(0), ports.gateway_metrics(1))]
     for offset in range(3_000 + os.getpid() % 5_000, 20_000, 7):
+        if offset in _taken:
+            continue  # by a gateway that does not listen yet
         with contextlib.ExitStack() as stack:
             try:
                 for port in wanted:
                     stack.enter_context(socket.socket()).bind(("127.0.0.1", port + offset))
             except OSError:
                 continue
+            _taken.add(offset)
             return offset
     raise AssertionError("no free ports")
 
