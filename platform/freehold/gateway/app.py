@@ -17,6 +17,7 @@ from freehold.gateway import auth, recount
 from freehold.gateway.accesslog import AccessLine, AccessLog
 from freehold.gateway.errors import ApiError, Shape
 from freehold.gateway.metrics import Metrics
+from freehold.gateway.mistakes import told
 from freehold.gateway.relay import Core, Relay
 from freehold.gateway.surface import bodies, models
 from freehold.gateway.waiting import WaitingRoom
@@ -337,7 +338,7 @@ class Gateway:
                 try:
                     connection.check(now)
                 except Exception as error:  # noqa: BLE001 - a mistake with one client must not end the sweeper
-                    log.error("connection_check_failed", error=repr(error))
+                    log.error("connection_check_failed", **told(error))
                     connection.cut()
             self._pool.sweep(now)
             self._router.sweep(now)

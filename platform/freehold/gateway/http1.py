@@ -11,7 +11,6 @@ for a client that does not take its answers. Large bodies that are on their way 
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections import deque
 from http import HTTPStatus
 from typing import TYPE_CHECKING, ClassVar, Protocol, cast
@@ -22,6 +21,7 @@ from freehold.common.logging import get_logger
 from freehold.gateway import keepalive
 from freehold.gateway.errors import ApiError, Shape
 from freehold.gateway.exchange import Request
+from freehold.gateway.mistakes import told
 
 if TYPE_CHECKING:
     from freehold.gateway.auth import Caller
@@ -357,9 +357,7 @@ class Connection(asyncio.Protocol):
 
     def _fail(self, request: Request, mistake: Exception) -> None:
         """Ends a request that a mistake of ours has stopped."""
-        # Where it happened, and not what the error says: that may quote the body.
-        where = "".join(traceback.format_tb(mistake.__traceback__))
-        log.error("request_failed", path=_printable(request.path), error=type(mistake).__name__, where=where)
+        log.error("request_failed", path=_printable(request.path), **told(mistake))
         if self._current is not request or self._shut:
             return  # it was answered before
         if self._start == b"":

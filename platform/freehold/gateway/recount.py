@@ -13,6 +13,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from freehold.common.logging import get_logger
+from freehold.gateway.mistakes import told
 from freehold.gateway.slots import ESTIMATED, PROMPT
 from freehold.gateway.surface import estimate
 
@@ -94,7 +95,7 @@ async def _ask_all(
     except (OSError, TimeoutError) as error:
         log.info("not_recounted", request=bill.event, replica=replica.id, error=repr(error))
     except Exception as error:  # noqa: BLE001 - the bill has to be settled whatever the body was
-        log.error("recount_failed", request=bill.event, path=surface.path, error=repr(error))
+        log.error("recount_failed", request=bill.event, path=surface.path, **told(error))
 
 
 async def _ask(pool: Pool, route: RouteRecord, replica: ReplicaRecord, question: Question) -> bytes | None:

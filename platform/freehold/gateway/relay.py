@@ -24,6 +24,7 @@ from freehold.gateway import auth
 from freehold.gateway.admission.ask import Ask
 from freehold.gateway.errors import ApiError, Shape, frame
 from freehold.gateway.meter import Outcome
+from freehold.gateway.mistakes import told
 from freehold.gateway.recount import recount
 from freehold.gateway.routing.prefix import prefix_key
 from freehold.gateway.surface import answers, bodies
@@ -207,7 +208,7 @@ class Relay:
 
     def fail(self, error: Exception) -> None:
         """Ends the request after a mistake of ours."""
-        log.error("request_failed", request=self.event, error=repr(error))
+        log.error("request_failed", request=self.event, **told(error))
         if self.outcome is None:
             self._drop_upstream()
             self._leave_replica(failed=None)

@@ -25,6 +25,7 @@ from freehold.gateway.admission.link import REPLY_SECONDS
 from freehold.gateway.admission.plans import Plan, Plans
 from freehold.gateway.admission.session import Books, Lease, Session
 from freehold.gateway.admission.ticket import Ticket
+from freehold.gateway.mistakes import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -336,7 +337,7 @@ class Admission:
         try:
             one.decided(answer)
         except Exception as error:  # noqa: BLE001 - a fault in one request must not cost the others their answers
-            self._loop.call_exception_handler({"message": "A decided request failed", "exception": error})
+            log.error("decided_request_failed", **told(error))
 
     # Giving back
 
