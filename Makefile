@@ -11,7 +11,7 @@ DUMMY := SECRET_KEY=lint-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJKLMNOPQ
 	DATABASE_URL=postgresql://lint@127.0.0.1:1/lint DATABASE_POOL_SIZE=0 REDIS_URL=redis://127.0.0.1:1/0 ALLOWED_HOSTS=freehold.example \
 	FREEHOLD_PUBLIC_URL=https://freehold.example FREEHOLD_GATEWAY_URL=https://api.freehold.example
 
-.PHONY: help up down clean test lint bench soak
+.PHONY: help up down clean native test lint bench soak
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -26,7 +26,11 @@ down: ## stop everything, whoever started it; data is kept
 
 clean: ## stop everything, then remove .freehold and both environments
 	@if [ -x $(VENV)/python ]; then $(ONEBOX) clean; fi
-	@rm -rf .freehold .venv .venv-engine .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .freehold .venv .venv-engine platform/freehold/gateway/_native .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+native: ## compile the gateway's hot path; takes gcc and Python's headers
+	@$(SETUP) dev
+	@PYTHONPATH=platform $(VENV)/python -m freehold.gateway.compile
 
 test: ## everything but the soak tests; TESTS=… chooses
 	@$(SETUP) dev engine
@@ -44,6 +48,7 @@ lint: ## ruff, import contracts, mypy, migrations, deployment checks
 
 bench: ## figures of DESIGN.md's kind, measured here
 	@$(SETUP) dev engine
+	@PYTHONPATH=platform $(VENV)/python -m freehold.gateway.compile
 	@PYTHONPATH=platform:. $(VENV)/python -m benchmarks
 
 soak: ## the long tests

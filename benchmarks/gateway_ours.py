@@ -98,6 +98,7 @@ def ours(home: Path, core: int, engine: str) -> Iterator[Ours]:
             "GATEWAY_STATE": str(home / "state"),
             "GATEWAY_ID": GATEWAY_ID,
             "FREEHOLD_PORT_OFFSET": str(offset),
+            "GATEWAY_NATIVE": os.environ.get("GATEWAY_NATIVE", "require"),  # as in the image
         }
         base = f"http://{ports.LOOPBACK}"
         private = f"{base}:{ports.GATEWAY_METRICS - ports.OFFSET + offset}"

@@ -138,6 +138,7 @@ def ours(home: Path, urls: Sequence[str], served: str = SERVED) -> Iterator[Door
             "GATEWAY_ID": "gateway-bench",
             "GATEWAY_SHIP_SECONDS": "0",  # nobody meters here
             "FREEHOLD_PORT_OFFSET": str(offset),
+            "GATEWAY_NATIVE": os.environ.get("GATEWAY_NATIVE", "require"),  # as in the image
         }
         ready = f"http://{ports.LOOPBACK}:{ports.GATEWAY_METRICS - ports.OFFSET + offset}/readyz"
         command = [sys.executable, "-m", "freehold.gateway"]

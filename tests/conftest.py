@@ -1,4 +1,5 @@
-"""Real PostgreSQL and Redis for every test that asks, and the rules for tests that need an engine or a browser.
+"""Real PostgreSQL and Redis for every test that asks, and the rules for tests that need an engine, a browser or a
+compiled gateway.
 
 Both databases are the embedded ones of `make up`, started once a session in a temporary folder on free ports. Django's
 default connection is the application's role (no superuser, not the owner), so that row-level security is really tested.
@@ -20,6 +21,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import django
@@ -30,6 +32,7 @@ from psycopg import sql
 from pytest_django.plugin import DjangoDbBlocker
 
 from freehold.common import env
+from freehold.gateway import native
 from freehold.onebox import environment as onebox_environment
 from freehold.onebox.install import engine_python
 from freehold.onebox.postgres import APP, OWNER, SUPERUSER, EmbeddedPostgres, Passwords
@@ -50,6 +53,11 @@ def _sweep() -> None:
         if owner and not Path(f"/proc/{owner[1]}").exists():
             reap(str(folder), seconds=5)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _required(name: str) -> bool:
+    """Whether it fails a test that this is missing."""
+    return name in env.listing("FREEHOLD_REQUIRE")
 
 
 _sweep()
@@ -74,6 +82,7 @@ os.environ.update(
         "FREEHOLD_HOME": str(_home),
         "FREEHOLD_DATA": str(_home),
         "FREEHOLD_INSTANCE": str(_home),
+        "GATEWAY_NATIVE": "require" if _required("native") else os.environ.get("GATEWAY_NATIVE", "auto"),
         "HF_HUB_DISABLE_XET": "1",
         "SPT_NOENV": "1",
     }
@@ -86,16 +95,27 @@ def pytest_configure() -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A missing engine or browser skips a test, or fails it where FREEHOLD_REQUIRE names it (as `.ci/run` does)."""
+    """What is missing skips a test, or fails it where FREEHOLD_REQUIRE names it (as `.ci/run` does)."""
     missing = {
         "engine": "" if engine_python() else "vLLM is not installed in .venv-engine; `make test` installs it",
         "browser": "" if shutil.which("chromium") else "Chromium is not installed: apt-get install chromium",
+        "native": _no_native(),
     }
     for name, reason in missing.items():
         if reason and item.get_closest_marker(name):
-            if name in env.listing("FREEHOLD_REQUIRE"):
+            if _required(name):
                 pytest.fail(f"FREEHOLD_REQUIRE names {name}, but {reason}", pytrace=False)
             pytest.skip(reason)
+
+
+@cache
+def _no_native() -> str:
+    """Why no compiled gateway can be had; empty where one is there."""
+    try:
+        native.find()
+    except native.Unfit as why:
+        return f"there is no compiled gateway that fits; `make native` builds one. {why}"
+    return ""
 
 
 def pytest_unconfigure() -> None:

@@ -112,6 +112,7 @@ def onebox() -> Iterator[Onebox]:
         "FREEHOLD_HOME": str(home),
         "FREEHOLD_PORT_OFFSET": str(_free_offset()),
         "PYTHONPATH": f"{ROOT / 'platform'}:{ROOT}",
+        "GATEWAY_NATIVE": os.environ["GATEWAY_NATIVE"],
     }
     box = Onebox(home=home, environment=environment, facts={})
     try:

@@ -4,7 +4,8 @@ It never imports Django, Celery or a database driver: what it knows it follows t
 through `wire`. Started as `python -m freehold.gateway`.
 
 - processes.py  the parent: sockets, starts, restarts, reloads; children.py, channel.py, doors.py, place.py: its parts
-- process.py    one process: where everything is put together; parent.py: the other end of the channel
+- process.py    one process; serving.py: where everything is put together; parent.py: the other end of the channel
+- native.py     the compiled form of the hot modules, where one fits; compile.py: a command that builds it
 - settings.py   configuration from the environment
 - http1.py      the client's side of a connection: strict HTTP/1.1, limits, pipelining, back-pressure
 - surface/      what clients may say and how they are answered: bodies rebuilt, answers and streams counted and renamed

@@ -40,11 +40,11 @@ class AccessLog:
 
     def __init__(self, output: BinaryIO | None = None) -> None:
         self._output = output or sys.stderr.buffer
-        self._lines: list[bytes] = []
+        self._lines: list[AccessLine] = []
 
     def add(self, line: AccessLine) -> None:
         """Notes a request."""
-        self._lines.append(_encoder.encode(line))
+        self._lines.append(line)
         if len(self._lines) >= _FLUSH_AT:
             self.flush()
 
@@ -52,5 +52,5 @@ class AccessLog:
         """Writes what was collected."""
         if self._lines:
             lines, self._lines = self._lines, []
-            self._output.write(b"\n".join(lines) + b"\n")
+            self._output.write(_encoder.encode_lines(lines))
             self._output.flush()

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 import msgspec
 
 from freehold.common.logging import get_logger
-from freehold.gateway import auth, recount
+from freehold.gateway import auth, native, recount
 from freehold.gateway.accesslog import AccessLine, AccessLog
 from freehold.gateway.errors import ApiError, Shape
 from freehold.gateway.metrics import Metrics
@@ -39,16 +39,16 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-_MODELS = "/v1/models"
-_COUNT_SECONDS = recount.SECONDS + 0.5
-_GOING = ApiError(503, "This gateway is going out of service. Try again.", code="draining", retry_after=1)
-_OLD = ApiError(
+_MODELS: Final = "/v1/models"
+_COUNT_SECONDS: Final = recount.SECONDS + 0.5
+_GOING: Final = ApiError(503, "This gateway is going out of service. Try again.", code="draining", retry_after=1)
+_OLD: Final = ApiError(
     503,
     "The gateway has had no news of keys and models for too long and serves no more until it has. Try again later.",
     code="snapshot_too_old",
     retry_after=30,
 )
-_SURFACES = {surface.path.encode(): surface for surface in bodies.SURFACES.values()}
+_SURFACES: Final = {surface.path.encode(): surface for surface in bodies.SURFACES.values()}
 
 
 def _require_method(request: Request, *methods: str) -> None:
@@ -238,9 +238,7 @@ class Gateway:
         status = error.status if error is not None else 200
         path = request.path.partition(b"?")[0]
         known = path.decode() if path in _SURFACES or path == _MODELS.encode() else "other"
-        self.metrics.requests[known, status] += 1
-        if error is not None and error.code is not None:
-            self.metrics.errors[error.code] += 1
+        self.metrics.answered(known, status, error.code if error is not None else None)
         line = AccessLine(
             at=time.time(),
             method=request.method.decode(),
@@ -254,34 +252,34 @@ class Gateway:
 
     def _report(self, relay: Relay, status: int) -> None:
         """A relay that is over."""
-        metrics, caller = self.metrics, relay.caller
-        metrics.requests[relay.surface.path, status] += 1
-        outcome = relay.outcome.value if relay.outcome is not None else ""
-        line = AccessLine(
-            at=time.time(),
-            method="POST",
-            path=relay.surface.path,
-            status=status,
-            request=relay.event,
-            tenant=caller.key.tenant,
-            key=caller.key.id,
-            model=relay.call.model,
-            replica=relay.replica,
-            outcome=outcome,
-            stream=relay.call.stream,
+        caller, bill, error = relay.caller, relay.bill, relay.error
+        path = relay.surface.path
+        code = error.code if error is not None else None
+        outcome = str(relay.outcome) if relay.outcome is not None else ""
+        record = bill.settled if bill is not None else None
+        self.metrics.answered(path, status, code)
+        if bill is not None:
+            self.metrics.settled(outcome, record)
+        self._access.add(
+            AccessLine(
+                at=time.time(),
+                method="POST",
+                path=path,
+                status=status,
+                request=relay.event,
+                tenant=caller.key.tenant,
+                key=caller.key.id,
+                model=relay.call.model,
+                replica=relay.replica,
+                outcome=outcome,
+                stream=relay.call.stream,
+                prompt_tokens=record.prompt_tokens if record is not None else 0,
+                completion_tokens=record.completion_tokens if record is not None else 0,
+                first_token_ms=record.first_token_ms if record is not None else None,
+                duration_ms=record.duration_ms if record is not None else None,
+                code=code,
+            )
         )
-        if relay.error is not None:
-            line.code = relay.error.code
-            if relay.error.code is not None:
-                metrics.errors[relay.error.code] += 1
-        record = relay.bill.settled if relay.bill is not None else None
-        if relay.bill is not None:
-            metrics.outcomes[outcome] += 1
-        if record is not None:
-            metrics.settled(record)
-            line.prompt_tokens, line.completion_tokens = record.prompt_tokens, record.completion_tokens
-            line.first_token_ms, line.duration_ms = record.first_token_ms, record.duration_ms
-        self._access.add(line)
 
     def unready(self) -> str:
         """Why no requests should come here now; empty where they may."""
@@ -305,6 +303,7 @@ class Gateway:
         snapshot, journal = self._snapshot, self._journal
         return self.metrics.render(
             {
+                "native": native.in_use(),
                 "ready": not self.unready(),
                 "draining": self.draining,
                 "connections": len(self.connections),

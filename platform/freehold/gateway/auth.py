@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from freehold.gateway.errors import ApiError
 
@@ -16,17 +15,23 @@ if TYPE_CHECKING:
     from freehold.wire.follow import Snapshot
     from freehold.wire.records import KeyRecord, RouteRecord, TenantRecord
 
-SCOPE = "inference"
-RETRY_AFTER = 5
+SCOPE: Final = "inference"
+RETRY_AFTER: Final = 5
 
 
-@dataclass(slots=True)
 class Caller:
-    """Who calls."""
+    """Who calls.
 
-    key: KeyRecord
-    tenant: TenantRecord
-    digest: str = ""  # of the secret, as the snapshot has it
+    Attributes:
+        digest: of the secret, as the snapshot has it.
+    """
+
+    __slots__ = ("digest", "key", "tenant")
+
+    def __init__(self, key: KeyRecord, tenant: TenantRecord, digest: str = "") -> None:
+        self.key = key
+        self.tenant = tenant
+        self.digest = digest
 
 
 def _secret(authorization: bytes, api_key: bytes) -> bytes:

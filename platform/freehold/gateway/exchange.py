@@ -1,4 +1,5 @@
-"""What a connection (http1.py) and who answers say to each other: the request, and the job that answers it."""
+"""What the two kinds of connection say to those in between: the request, the job that answers it (http1.py), the
+listener that waits for an engine (upstream.py)."""
 
 from __future__ import annotations
 
@@ -57,3 +58,23 @@ class Job(Protocol):
 
     def check(self, now: float) -> None:
         """Called by the sweeper: look at deadlines."""
+
+
+class Listener:
+    """Who waits for an engine's answer. A class to derive from: compiled code calls those for less (native.py)."""
+
+    def upstream_head(self, status: int) -> None:
+        """The head has arrived."""
+        raise NotImplementedError
+
+    def upstream_data(self, data: bytes) -> None:
+        """Bytes of the body."""
+        raise NotImplementedError
+
+    def upstream_complete(self) -> None:
+        """The answer is complete; the connection is no longer the listener's."""
+        raise NotImplementedError
+
+    def upstream_lost(self, reason: str) -> None:
+        """The connection ended before the answer did."""
+        raise NotImplementedError

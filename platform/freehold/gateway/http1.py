@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from http import HTTPStatus
-from typing import TYPE_CHECKING, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol, cast
 
 import httptools
 
@@ -30,15 +30,21 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-HELD = 64 * 1024
-_LARGE = 64 * 1024  # a body above it is screened before it is taken, and counted while it comes
-_LINGER_SECONDS = 2.0
-_WIRE_A_BYTE = 16  # a byte a chunk, with its size and both line ends, takes 6
-_NEVER = float("inf")
-_IDLE = -1.0  # a deadline that is set by the next look at it
-_LENGTH, _AUTHORIZATION, _HOST, _API_KEY, _CODING, _EXPECT, _ENCODING = range(1, 8)
+HELD: Final = 64 * 1024
+_LARGE: Final = 64 * 1024  # a body above it is screened before it is taken, and counted while it comes
+_LINGER_SECONDS: Final = 2.0
+_WIRE_A_BYTE: Final = 16  # a byte a chunk, with its size and both line ends, takes 6
+_NEVER: Final = float("inf")
+_IDLE: Final = -1.0  # a deadline that is set by the next look at it
+_LENGTH: Final = 1
+_AUTHORIZATION: Final = 2
+_HOST: Final = 3
+_API_KEY: Final = 4
+_CODING: Final = 5
+_EXPECT: Final = 6
+_ENCODING: Final = 7
 # As they are written most often too: a look-up costs less than making them lower case.
-_HEADERS = {
+_HEADERS: Final = {
     spelling: number
     for name, number in {
         b"Content-Length": _LENGTH,
@@ -56,7 +62,7 @@ _HEADERS = {
     }.items()
     for spelling in (name, name.lower())
 }
-_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+_REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 def _crowded() -> ApiError:
@@ -77,8 +83,8 @@ class Service(Protocol):
         """Answers now (`connection.respond`) or later, having set `connection.job`."""
 
 
-class Connection(asyncio.Protocol):
-    """One client connection.
+class Connection:
+    """One client connection; an asyncio.Protocol by its methods (by inheritance it could not be compiled, native.py).
 
     Attributes:
         job: who answers the current request, None between requests.

@@ -15,9 +15,8 @@ import shutil
 import uuid
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from freehold.common.logging import get_logger
 from freehold.gateway import segments
@@ -31,21 +30,26 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-SYNC_SECONDS = 0.05
-_WINDOW = 20_000  # closed records kept in memory for the shipper; older ones are read back from disk
+SYNC_SECONDS: Final = 0.05
+_WINDOW: Final = 20_000  # closed records kept in memory for the shipper; older ones are read back from disk
 
 
 class JournalFull(Exception):
     """The journal cannot take another request now: the disk is full or failing."""
 
 
-@dataclass(slots=True)
 class _Segment:
-    number: int
-    path: Path
-    first: int  # sequence of the first billed close that it can hold
-    live: int = 0  # opens in it without a close
-    highest: int = 0  # of the sequences closed in it
+    """A file. `first`: sequence of the first billed close that it can hold; `live`: opens in it without a close;
+    `highest`: of the sequences closed in it."""
+
+    __slots__ = ("first", "highest", "live", "number", "path")
+
+    def __init__(self, number: int, path: Path, first: int) -> None:
+        self.number = number
+        self.path = path
+        self.first = first
+        self.live = 0
+        self.highest = 0
 
 
 class Journal:
@@ -75,7 +79,7 @@ class Journal:
         self._packed: list[bytes] = []  # and their bytes
         self._forgotten = False  # opens since the last flush were lost before it was called
         self._window: deque[tuple[int, UsageRecord]] = deque(maxlen=_WINDOW)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal-sync")
+        self._syncer = ThreadPoolExecutor(1, thread_name_prefix="journal-sync")
         self._retired: list[int] = []
         self._read_on = (0, 0, 0)  # segment, sequence, and the position in the file behind it
         self._dirty = False
@@ -350,7 +354,7 @@ class Journal:
             epoch, newest = self.epoch, self._window[-1][0] if self._window else self.synced
             retired, self._retired = self._retired, []
             try:
-                await loop.run_in_executor(self._thread, self._sync, retired, self._file)
+                await loop.run_in_executor(self._syncer, self._sync, retired, self._file)
             except OSError as error:
                 self._retired = retired + self._retired
                 self._dirty = self._unsynced = True
@@ -369,7 +373,7 @@ class Journal:
 
     def shut(self) -> None:
         """Syncs and closes, at the end of the process."""
-        self._thread.shutdown()
+        self._syncer.shutdown()
         with contextlib.suppress(OSError):
             self._flush_or_raise()
         with contextlib.suppress(OSError):

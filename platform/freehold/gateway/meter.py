@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
@@ -41,7 +41,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"  # by the engine, with a 4xx: never billed, so never on the wire
 
 
-_RECOVERED = Outcome.RECOVERED.value
+_RECOVERED: Final = str(Outcome.RECOVERED)
 
 
 class Bill:
@@ -121,7 +121,7 @@ class Bill:
                 reasoning_tokens=min(words[REASONING], completion),
                 choice_tokens=self.slot.each(self._choices) if self._choices > 1 else (),
                 estimated=bool(words[ESTIMATED]),
-                outcome=outcome.value,
+                outcome=str(outcome),
                 replica=replica,
                 first_token_ms=int((self._first - self._started) * 1000) if self.answered else None,
                 duration_ms=int((now - self._started) * 1000),

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from freehold.wire.usage import UsageRecord
 
-_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+_MILLISECONDS: Final = (50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 120_000, 300_000)  # the same
 
 
 class Histogram:
@@ -19,12 +19,12 @@ class Histogram:
 
     def __init__(self) -> None:
         self._counts = [0] * (len(_SECONDS) + 1)
-        self._sum = 0.0
+        self._sum = 0  # milliseconds
 
-    def observe(self, seconds: float) -> None:
+    def observe(self, milliseconds: int) -> None:
         """Notes one duration."""
-        self._counts[bisect_left(_SECONDS, seconds)] += 1
-        self._sum += seconds
+        self._counts[bisect_left(_MILLISECONDS, milliseconds)] += 1
+        self._sum += milliseconds
 
     def lines(self, name: str) -> list[str]:
         """The exposition."""
@@ -32,7 +32,7 @@ class Histogram:
         for bound, count in zip((*map(str, _SECONDS), "+Inf"), self._counts, strict=True):
             total += count
             lines.append(f'{name}_bucket{{le="{bound}"}} {total}')
-        return [*lines, f"{name}_sum {self._sum:.6f}", f"{name}_count {total}"]
+        return [*lines, f"{name}_sum {self._sum / 1000:.3f}", f"{name}_count {total}"]
 
 
 class Metrics:
@@ -40,28 +40,36 @@ class Metrics:
 
     Attributes:
         requests: (path, status) → answers.
-        tokens: kind (prompt, cached, completion) → billed tokens.
         outcomes: outcome → settled requests.
         errors: code → answers with an error of ours. The codes are few and ours.
     """
 
     def __init__(self) -> None:
-        self.requests: Counter[tuple[str, int]] = Counter()
-        self.tokens: Counter[str] = Counter()
-        self.outcomes: Counter[str] = Counter()
-        self.errors: Counter[str] = Counter()
-        self.first_token = Histogram()
-        self.duration = Histogram()
+        self.requests: dict[tuple[str, int], int] = {}
+        self.outcomes: dict[str, int] = {}
+        self.errors: dict[str, int] = {}
+        self._prompt = self._cached = self._completion = 0
+        self._first_token = Histogram()
+        self._duration = Histogram()
 
-    def settled(self, record: UsageRecord) -> None:
-        """Counts what was billed."""
-        tokens = self.tokens
-        tokens["prompt"] += record.prompt_tokens
-        tokens["cached"] += record.cached_tokens
-        tokens["completion"] += record.completion_tokens
+    def answered(self, path: str, status: int, code: str | None) -> None:
+        """Counts an answer; `code` is that of an error."""
+        answer = (path, status)
+        self.requests[answer] = self.requests.get(answer, 0) + 1
+        if code is not None:
+            self.errors[code] = self.errors.get(code, 0) + 1
+
+    def settled(self, outcome: str, record: UsageRecord | None) -> None:
+        """Counts a request that was opened, and what was billed of it."""
+        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+        if record is None:
+            return
+        self._prompt += record.prompt_tokens
+        self._cached += record.cached_tokens
+        self._completion += record.completion_tokens
         if record.first_token_ms is not None:
-            self.first_token.observe(record.first_token_ms / 1000)
-        self.duration.observe(record.duration_ms / 1000)
+            self._first_token.observe(record.first_token_ms)
+        self._duration.observe(record.duration_ms)
 
     def render(self, gauges: Mapping[str, float]) -> bytes:
         """The exposition. `gauges` are values of this moment by name."""
@@ -69,15 +77,16 @@ class Metrics:
         for (path, status), count in sorted(self.requests.items()):
             lines.append(f'freehold_gateway_requests_total{{path="{path}",status="{status}"}} {count}')
         lines.append("# TYPE freehold_gateway_tokens_total counter")
-        lines += [f'freehold_gateway_tokens_total{{kind="{kind}"}} {n}' for kind, n in sorted(self.tokens.items())]
+        tokens = {"cached": self._cached, "completion": self._completion, "prompt": self._prompt}
+        lines += [f'freehold_gateway_tokens_total{{kind="{kind}"}} {n}' for kind, n in tokens.items()]
         lines.append("# TYPE freehold_gateway_settled_total counter")
         lines += [
             f'freehold_gateway_settled_total{{outcome="{name}"}} {n}' for name, n in sorted(self.outcomes.items())
         ]
         lines.append("# TYPE freehold_gateway_errors_total counter")
         lines += [f'freehold_gateway_errors_total{{code="{code}"}} {n}' for code, n in sorted(self.errors.items())]
-        lines += self.first_token.lines("freehold_gateway_first_token_seconds")
-        lines += self.duration.lines("freehold_gateway_request_seconds")
+        lines += self._first_token.lines("freehold_gateway_first_token_seconds")
+        lines += self._duration.lines("freehold_gateway_request_seconds")
         for name, value in gauges.items():
             lines += [f"# TYPE freehold_gateway_{name} gauge", f"freehold_gateway_{name} {value:g}"]
         return ("\n".join(lines) + "\n").encode()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from freehold.common.logging import get_logger
 from freehold.gateway.mistakes import told
+from freehold.gateway.reply import Reply
 from freehold.gateway.slots import ESTIMATED, PROMPT
 from freehold.gateway.surface import estimate
 
@@ -107,39 +108,15 @@ async def _ask(pool: Pool, route: RouteRecord, replica: ReplicaRecord, question:
 
 
 async def _send(upstream: Upstream, question: Question) -> bytes | None:
-    answer = _Answer()
+    answer = Reply(_LARGEST_ANSWER)
     upstream.send(
         answer,
         b"POST %s HTTP/1.1\r\nhost: %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
         % (question.path, upstream.authority, len(question.body), question.body),
     )
     try:
-        await answer.complete
+        await answer.come()
     except asyncio.CancelledError:
         upstream.abort()
         raise
-    return bytes(answer.body) if answer.status == 200 and len(answer.body) <= _LARGEST_ANSWER else None
-
-
-class _Answer:
-    """A Listener that keeps the whole answer."""
-
-    def __init__(self) -> None:
-        self.complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.status = 0
-        self.body = bytearray()
-
-    def upstream_head(self, status: int) -> None:
-        self.status = status
-
-    def upstream_data(self, data: bytes) -> None:
-        if len(self.body) <= _LARGEST_ANSWER:
-            self.body += data
-
-    def upstream_complete(self) -> None:
-        if not self.complete.done():
-            self.complete.set_result(None)
-
-    def upstream_lost(self, reason: str) -> None:
-        if not self.complete.done():
-            self.complete.set_exception(ConnectionResetError(reason))
+    return answer.body or None if answer.status == 200 else None

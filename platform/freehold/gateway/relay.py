@@ -15,14 +15,14 @@ the other.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from freehold.common.ids import uuid7_hex
 from freehold.common.logging import get_logger
 from freehold.gateway import auth
 from freehold.gateway.admission.ask import Ask
 from freehold.gateway.errors import ApiError, Shape, frame
+from freehold.gateway.exchange import Listener
 from freehold.gateway.meter import Outcome
 from freehold.gateway.mistakes import told
 from freehold.gateway.recount import recount
@@ -50,17 +50,16 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-RETRIES = 2
-_RETRIED = frozenset({502, 503, 504})
-_STALE_SECONDS = 0.1  # within which a kept connection that had been closed by the engine shows itself
-_PAUSE_SECONDS = 0.1  # before a replica that has just failed is tried again
-_COMMENT_SECONDS = 5.0  # a stream that waits for a replica hears of it so often
-_NEVER = float("inf")
-_LARGEST_ERROR = 1024 * 1024
-_EVENTS = b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"
+RETRIES: Final = 2
+_RETRIED: Final = frozenset({502, 503, 504})
+_STALE_SECONDS: Final = 0.1  # within which a kept connection that had been closed by the engine shows itself
+_PAUSE_SECONDS: Final = 0.1  # before a replica that has just failed is tried again
+_COMMENT_SECONDS: Final = 5.0  # a stream that waits for a replica hears of it so often
+_NEVER: Final = float("inf")
+_LARGEST_ERROR: Final = 1024 * 1024
+_EVENTS: Final = b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"
 
 
-@dataclass(slots=True, kw_only=True)
 class Core:
     """What all requests share.
 
@@ -69,19 +68,37 @@ class Core:
         report: called once with (relay, HTTP status) when it is over, for the access log and the metrics.
     """
 
-    loop: asyncio.AbstractEventLoop
-    settings: Settings
-    snapshot: Snapshot
-    pool: Pool
-    router: Router
-    meter: Meter
-    admission: Admission
-    waiting: WaitingRoom
-    admit: Callable[[Relay], None]
-    report: Callable[[Relay, int], None]
+    __slots__ = (
+        "admission", "admit", "loop", "meter", "pool", "report", "router", "settings", "snapshot", "waiting",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        settings: Settings,
+        snapshot: Snapshot,
+        pool: Pool,
+        router: Router,
+        meter: Meter,
+        admission: Admission,
+        waiting: WaitingRoom,
+        admit: Callable[[Relay], None],
+        report: Callable[[Relay, int], None],
+    ) -> None:
+        self.loop = loop
+        self.settings = settings
+        self.snapshot = snapshot
+        self.pool = pool
+        self.router = router
+        self.meter = meter
+        self.admission = admission
+        self.waiting = waiting
+        self.admit = admit
+        self.report = report
 
 
-class Relay:
+class Relay(Listener):
     """A request under way.
 
     Attributes:

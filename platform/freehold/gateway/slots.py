@@ -11,23 +11,27 @@ import mmap
 import os
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-CHOICES = 128  # counters a slot has: prompts × n of one request
-FIRST_CHOICE = 16  # word of the first of them
-WORDS = FIRST_CHOICE + CHOICES
-_BYTES = WORDS * 4
-_HEADER = struct.Struct("=8sII")
-_MAGIC = b"FHSLOTS\0"
-_VERSION = 1
-_START = 64
-_CLEAR = bytes(_BYTES - 16)
+CHOICES: Final = 128  # counters a slot has: prompts × n of one request
+FIRST_CHOICE: Final = 16  # word of the first of them
+WORDS: Final = FIRST_CHOICE + CHOICES
+_BYTES: Final = WORDS * 4
+_HEADER: Final = struct.Struct("=8sII")
+_MAGIC: Final = b"FHSLOTS\0"
+_VERSION: Final = 1
+_START: Final = 64
+_CLEAR: Final = bytes(_BYTES - 16)
 
 # Words of a slot after the event id (words 0 to 3).
-RELAYED, PROMPT, CACHED, REASONING, ESTIMATED = 4, 5, 6, 7, 8
+RELAYED: Final = 4
+PROMPT: Final = 5
+CACHED: Final = 6
+REASONING: Final = 7
+ESTIMATED: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,7 @@ class Slots:
         self._map = mmap.mmap(self._file, size)
         self._words = memoryview(self._map)[_START : size - (size - _START) % _BYTES].cast("I")
         self._free = list(range(count - 1, -1, -1))
+        self._slots: dict[int, Slot] = {}  # of those that were ever taken, for the next time
 
     def take(self, event: bytes) -> Slot | None:
         """A cleared slot for the event (16 bytes), None where all are in use."""
@@ -111,7 +116,10 @@ class Slots:
         index = self._free.pop()
         start = _START + index * _BYTES
         self._map[start : start + _BYTES] = event + _CLEAR
-        return Slot(index, self._words[index * WORDS : (index + 1) * WORDS])
+        slot = self._slots.get(index)
+        if slot is None:
+            slot = self._slots[index] = Slot(index, self._words[index * WORDS : (index + 1) * WORDS])
+        return slot
 
     def give_back(self, slot: Slot) -> None:
         """Frees a slot whose request is settled. Its content stays until it is taken again."""

@@ -11,43 +11,26 @@ start).
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import httptools
-import msgspec
 
-from freehold.gateway import keepalive
+from freehold.gateway import introduction, keepalive
+from freehold.gateway.failures import NotTheReplica
+from freehold.gateway.reply import Reply
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from freehold.gateway.exchange import Listener
     from freehold.wire.records import ReplicaRecord
 
-IDLE_SECONDS = 3.0  # vLLM's uvicorn closes idle connections after 5 s
-PROVEN_SECONDS = 2.0
-_LARGEST_LIST = 256 * 1024
+IDLE_SECONDS: Final = 3.0  # vLLM's uvicorn closes idle connections after 5 s
+PROVEN_SECONDS: Final = 2.0
 
 
-class NotTheReplica(OSError):
-    """Somebody else answers at a replica's address."""
-
-
-class Listener(Protocol):
-    """Who waits for the answer."""
-
-    def upstream_head(self, status: int) -> None:
-        """The head has arrived."""
-
-    def upstream_data(self, data: bytes) -> None:
-        """Bytes of the body."""
-
-    def upstream_complete(self) -> None:
-        """The answer is complete; the connection is no longer the listener's."""
-
-    def upstream_lost(self, reason: str) -> None:
-        """The connection ended before the answer did."""
-
-
-class Upstream(asyncio.Protocol):
-    """One connection to a replica.
+class Upstream:
+    """One connection to a replica; an asyncio.Protocol by its methods, as http1.Connection.
 
     Attributes:
         authority: value of the Host header.
@@ -213,12 +196,12 @@ class Pool:
     async def connect(self, replica: ReplicaRecord, served_model_name: str) -> Upstream:
         """A new connection, to an engine that serves this model. Raises OSError or TimeoutError."""
         async with asyncio.timeout(self._connect_seconds):
-            _, upstream = await self._loop.create_connection(
-                lambda: Upstream(self, replica), replica.host, replica.port
-            )
+            upstream = Upstream(self, replica)
+            factory = cast("Callable[[], asyncio.Protocol]", lambda: upstream)
+            await self._loop.create_connection(factory, replica.host, replica.port)
             if self._loop.time() - self._proven.get(replica.id, 0.0) > PROVEN_SECONDS:
                 try:
-                    await _Introduction(upstream, replica).ask(served_model_name)
+                    await _introduce(upstream, served_model_name)
                 except BaseException:
                     upstream.abort()
                     raise
@@ -261,56 +244,15 @@ class Pool:
         self._idle.clear()
 
 
-class _Model(msgspec.Struct):
-    id: str
-
-
-class _Models(msgspec.Struct):
-    data: list[_Model]
-
-
-_models = msgspec.json.Decoder(_Models)
-
-
-class _Introduction:
-    """Asks the engine at a connection what it serves (GET /v1/models, vLLM's own)."""
-
-    def __init__(self, upstream: Upstream, replica: ReplicaRecord) -> None:
-        self._upstream = upstream
-        self._replica = replica
-        self._answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._status = 0
-        self._body = b""
-
-    async def ask(self, served_model_name: str) -> None:
-        """Raises NotTheReplica, or OSError where no answer comes. The connection carries the next request then."""
-        self._upstream.send(self, b"GET /v1/models HTTP/1.1\r\nhost: %s\r\n\r\n" % self._upstream.authority, ours=True)
-        await self._answered
-        try:
-            serves = {model.id for model in _models.decode(self._body).data}
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            serves = set()
-        if self._status != 200 or served_model_name not in serves:
-            raise NotTheReplica(f"{self._replica.host}:{self._replica.port} does not serve this model")
-        if not self._upstream.usable:
-            raise ConnectionResetError("the engine closed the connection after it had said what it serves")
-
-    def upstream_head(self, status: int) -> None:
-        self._status = status
-
-    def upstream_data(self, data: bytes) -> None:
-        self._body += data
-        if len(self._body) > _LARGEST_LIST:
-            self._upstream.abort()
-            self.upstream_lost("the list of models has no end")
-
-    def upstream_complete(self) -> None:
-        if not self._answered.done():
-            self._answered.set_result(None)
-
-    def upstream_lost(self, reason: str) -> None:
-        if not self._answered.done():
-            self._answered.set_exception(ConnectionResetError(reason))
+async def _introduce(upstream: Upstream, served_model_name: str) -> None:
+    """Raises NotTheReplica, or OSError where no answer comes. The connection carries the next request then."""
+    reply = Reply(introduction.LARGEST)
+    upstream.send(reply, b"GET /v1/models HTTP/1.1\r\nhost: %s\r\n\r\n" % upstream.authority, ours=True)
+    await reply.come()
+    if reply.status != 200 or served_model_name not in introduction.served(reply.body):
+        raise NotTheReplica(f"{upstream.replica.host}:{upstream.replica.port} does not serve this model")
+    if not upstream.usable:
+        raise ConnectionResetError("the engine closed the connection after it had said what it serves")
 
 
 def authority(replica: ReplicaRecord) -> bytes:

@@ -6,14 +6,15 @@ Used by relay.py. The room looks at the routes often while somebody waits, and n
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from freehold.wire.follow import Snapshot
     from freehold.wire.records import RouteRecord
 
-_LOOK_SECONDS = 0.05
-_HOPELESS = frozenset({"Stopped", "Failed", "Deleting", "Deleted"})  # phases of serving: none becomes ready by waiting
+_LOOK_SECONDS: Final = 0.05
+# Phases of serving: none becomes ready by waiting.
+_HOPELESS: Final = frozenset({"Stopped", "Failed", "Deleting", "Deleted"})
 
 
 def is_hopeless(route: RouteRecord) -> bool:

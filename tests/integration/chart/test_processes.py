@@ -47,7 +47,7 @@ def environment(found: dict[str, Any], folder: Path, offset: int) -> dict[str, s
         "SECRET_KEY": "a-key-of-the-test-0123456789-abcdefghijklmnopqrstuvwxyz",
         "FREEHOLD_ENCRYPTION_KEYS": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
     }
-    for name in ("DATABASE_URL", "REDIS_URL"):
+    for name in ("DATABASE_URL", "REDIS_URL", "GATEWAY_NATIVE"):
         ours[name] = os.environ[name]
     values: dict[str, str] = {}
     for source in found["envFrom"]:

@@ -148,6 +148,7 @@ class Process:
             "GATEWAY_HOLD_ANSWER_SECONDS": "0.5",
             "GATEWAY_SHIP_SECONDS": "0",  # nobody drains here, so nothing is ever confirmed
             "FREEHOLD_PORT_OFFSET": str(self.offset),
+            "GATEWAY_NATIVE": os.environ["GATEWAY_NATIVE"],
             **settings,
         }
         self._public = f"http://127.0.0.1:{self.port}"

@@ -15,7 +15,8 @@ import msgspec
 import pytest
 import uvloop
 
-from freehold.gateway.admission.link import REPLY_SECONDS, Link, LinkLost, Script, connect
+from freehold.gateway.admission.link import REPLY_SECONDS, Link, Script, connect
+from freehold.gateway.failures import LinkLost
 from tests.fakes.kubernetes.certificates import self_signed
 from tests.integration.gateway.admission_members import Wire, membership, until
 

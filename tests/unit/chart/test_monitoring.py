@@ -28,9 +28,8 @@ NAME = re.compile(r"\bfreehold_[a-z0-9_]+")
 def told_by_the_gateway() -> dict[str, set[str]]:
     """Metric → its labels, from a real exposition."""
     numbers = Metrics()
-    numbers.requests["/v1/chat/completions", 200] += 1
-    numbers.tokens["prompt"] += 1
-    numbers.outcomes["completed"] += 1
+    numbers.answered("/v1/chat/completions", 503, "busy")
+    numbers.settled("ok", None)
     gateway = SimpleNamespace(
         metrics=numbers, connections=set(), draining=False, in_flight=0, unready=lambda: "",
         _snapshot=SimpleNamespace(loaded=True, taken_at=0.0, keys={}, routes={}),

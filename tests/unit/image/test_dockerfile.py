@@ -17,6 +17,7 @@ from tests.factories import charts
 
 ROOT = Path(__file__).resolve().parents[3]
 LOCK = ROOT / "requirements" / "platform.lock"
+BUILD_LOCK = ROOT / "requirements" / "build.lock"
 
 
 @cache
@@ -54,6 +55,17 @@ def environment() -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in text.split())
 
 
+def steps() -> list[str]:
+    """Commands of the stage that builds."""
+    lines = [arguments for name, arguments in stages()[0] if name == "RUN"]
+    return [part.strip() for line in lines for part in line.split("&&")]
+
+
+def versions(lock: Path) -> dict[str, str]:
+    """Package → version."""
+    return dict(re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)", lock.read_text(), re.MULTILINE))
+
+
 def reaches_the_build(path: str) -> bool:
     """By .dockerignore, in which the last line that matches a path or one of its parents decides."""
     kept = True
@@ -71,7 +83,8 @@ def reaches_the_build(path: str) -> bool:
 
 
 def test_everything_that_is_copied_exists_and_is_let_in() -> None:
-    assert set(copied()) == {"requirements/platform.lock", "manage.py", "platform", "workers"}
+    locks = {f"requirements/{lock.name}" for lock in (LOCK, BUILD_LOCK)}
+    assert set(copied()) == {*locks, "manage.py", "platform", "workers"}
     for source in copied():
         assert (ROOT / source).exists()
         assert reaches_the_build(source)
@@ -86,6 +99,7 @@ def test_everything_else_stays_out() -> None:
         "tests/conftest.py",
         "requirements/dev.lock",
         "platform/freehold/onebox/demo.py",
+        "platform/freehold/gateway/_native/0123456789abcdef/manifest.json",  # of this machine's Python
         "platform/freehold/api/__pycache__/urls.cpython-311.pyc",
     ):
         assert not reaches_the_build(path), path
@@ -112,9 +126,27 @@ def test_the_final_stage_builds_nothing_and_hides_no_entry_point() -> None:
 
 
 def test_packages_are_pinned_by_hash() -> None:
-    assert any("--require-hashes" in arguments for name, arguments in stages()[0] if name == "RUN")
-    pinned = re.findall(r"^[a-z0-9]", LOCK.read_text(), re.MULTILINE)
-    assert len(pinned) == len(re.findall(r"^\S+==\S+ \\\n    --hash=sha256:", LOCK.read_text(), re.MULTILINE))
+    installs = [part for part in steps() if re.search(r"\bpip install\b", part)]
+    assert len(installs) == 2
+    assert all("--require-hashes --only-binary :all:" in part for part in installs)
+    for lock in (LOCK, BUILD_LOCK):
+        pinned = re.findall(r"^[a-z0-9]", lock.read_text(), re.MULTILINE)
+        assert len(pinned) == len(re.findall(r"^\S+==\S+ \\\n    --hash=sha256:", lock.read_text(), re.MULTILINE))
+
+
+def test_the_gateway_is_compiled_by_what_the_tests_had_and_for_what_the_image_has() -> None:
+    tested = versions(ROOT / "requirements" / "dev.lock")
+    assert versions(BUILD_LOCK).items() <= tested.items()
+    assert {"mypy", "setuptools"} <= versions(BUILD_LOCK).keys()
+    (compiles,) = [part for part in steps() if "freehold.gateway.compile" in part]
+    assert compiles == "PYTHONPATH=/opt/build:/app/platform /app/venv/bin/python -m freehold.gateway.compile"
+    assert any("--target /opt/build " in part for part in steps())  # and so in no layer of the final image
+    names = [arguments for name, arguments in stages()[0] if name in {"RUN", "COPY"}]
+    assert names.index("platform /app/platform") < names.index(compiles)
+
+
+def test_an_image_whose_gateway_is_not_compiled_does_not_start_one() -> None:
+    assert environment()["GATEWAY_NATIVE"] == "require"
 
 
 def test_no_value_in_the_image_is_a_secret() -> None:
@@ -147,7 +179,7 @@ def test_files_that_pods_run_by_path_are_in_the_image() -> None:
 
 
 def test_the_image_has_every_package_that_its_code_imports() -> None:
-    locked = {name.lower() for name in re.findall(r"^([A-Za-z0-9_.-]+)==", LOCK.read_text(), re.MULTILINE)}
+    locked = {name.lower() for name in versions(LOCK)}
     by_module = packages_distributions()
     for file, module in _imports():
         distributions = {name.lower().replace("_", "-") for name in by_module.get(module, ())}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-_COMPANY_SECONDS = 0.002  # how long what is given back waits for a reservation to go with
-_SNAPSHOT_POLL_SECONDS = 0.02
-_FREE = Ticket(None, 0)  # nothing limits, and the body stays as it is
+_COMPANY_SECONDS: Final = 0.002  # how long what is given back waits for a reservation to go with
+_SNAPSHOT_POLL_SECONDS: Final = 0.02
+_FREE: Final = Ticket(None, 0)  # nothing limits, and the body stays as it is
 
 
 class _Pending:

@@ -6,7 +6,7 @@ Sources: platform.openai.com/docs/guides/rate-limits (headers, `rate_limit_excee
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from freehold.gateway.admission import scripts
 from freehold.gateway.errors import ApiError
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from freehold.gateway.admission.plans import Bound
     from freehold.gateway.admission.scripts import Verdict
 
-OUTAGE_RETRY_SECONDS = 5
-_SCOPES = {"k": "this API key", "t": "this account", "e": "this endpoint"}
-_LINES = b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n"
-_REQUESTS = _LINES % ((b"requests",) * 3)
-_TOKENS = _LINES % ((b"tokens",) * 3)
+OUTAGE_RETRY_SECONDS: Final = 5
+_SCOPES: Final = {"k": "this API key", "t": "this account", "e": "this endpoint"}
+_LINES: Final = b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n"
+_REQUESTS: Final = _LINES % ((b"requests",) * 3)
+_TOKENS: Final = _LINES % ((b"tokens",) * 3)
 _NO_RETRY = b"x-should-retry: false\r\n"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,7 +9,6 @@ if TYPE_CHECKING:
     from freehold.wire.records import RouteRecord
 
 
-@dataclass(slots=True)
 class Ask:
     """What one request wants.
 
@@ -22,10 +20,22 @@ class Ask:
         default_max_tokens: what the API gives where none is asked for; 0: none.
     """
 
-    caller: Caller
-    route: RouteRecord
-    model: str
-    prompt: int
-    outputs: int
-    max_tokens: int
-    default_max_tokens: int
+    __slots__ = ("caller", "default_max_tokens", "max_tokens", "model", "outputs", "prompt", "route")
+
+    def __init__(
+        self,
+        caller: Caller,
+        route: RouteRecord,
+        model: str,
+        prompt: int,
+        outputs: int,
+        max_tokens: int,
+        default_max_tokens: int,
+    ) -> None:
+        self.caller = caller
+        self.route = route
+        self.model = model
+        self.prompt = prompt
+        self.outputs = outputs
+        self.max_tokens = max_tokens
+        self.default_max_tokens = default_max_tokens

@@ -12,22 +12,20 @@ import asyncio
 import hashlib
 import ssl
 from collections import deque
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import hiredis
 from redis.connection import SSLConnection, parse_url
 
+from freehold.gateway.failures import LinkLost
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-REPLY_SECONDS = 0.25
-CONNECT_SECONDS = 2.0
-_GRACE_SECONDS = 0.005  # we may be late ourselves: the reply then lies in the socket already
-_NOTHING = object()
-
-
-class LinkLost(ConnectionError):
-    """The connection ended, or a reply came late; what was under way may or may not have been done."""
+REPLY_SECONDS: Final = 0.25
+CONNECT_SECONDS: Final = 2.0
+_GRACE_SECONDS: Final = 0.005  # we may be late ourselves: the reply then lies in the socket already
+_NOTHING: Final = object()
 
 
 class Script:
@@ -59,8 +57,8 @@ class _Call:
         self.blob = blob
 
 
-class Link(asyncio.Protocol):
-    """A connection that was opened by `connect`.
+class Link:
+    """A connection that was opened by `connect`; an asyncio.Protocol by its methods, as http1.Connection.
 
     Args:
         lost: called once when it ends, after everything that was under way has been given LinkLost.
@@ -211,14 +209,16 @@ async def connect(url: str, lost: Callable[[], None]) -> Link:
     """
     options: dict[str, Any] = dict(parse_url(url))  # type: ignore[no-untyped-call]
     loop = asyncio.get_running_loop()
+    link = Link(lost)
+    factory = cast("Callable[[], asyncio.Protocol]", lambda: link)
     async with asyncio.timeout(CONNECT_SECONDS):
         if path := options.get("path"):
-            _, link = await loop.create_unix_connection(lambda: Link(lost), path)
+            await loop.create_unix_connection(factory, path)
         else:
             host = options.get("host", "localhost")
             secure = options.get("connection_class") is SSLConnection
-            _, link = await loop.create_connection(
-                lambda: Link(lost),
+            await loop.create_connection(
+                factory,
                 host,
                 options.get("port", 6379),
                 ssl=_tls(options) if secure else None,

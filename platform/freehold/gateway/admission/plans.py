@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from freehold.wire.follow import Snapshot
     from freehold.wire.records import Limits, PriceRecord, PriceStep
 
-LEAST_GRANT = 64  # tokens below which a grant helps nobody
-_MOST_PLANS = 100_000
+LEAST_GRANT: Final = 64  # tokens below which a grant helps nobody
+_MOST_PLANS: Final = 100_000
 
 
 class Scope:

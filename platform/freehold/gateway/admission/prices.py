@@ -5,7 +5,7 @@ The ledger rounds once for an hour of requests (billing), so what is held here i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from freehold.common.money import TOKENS_PER_PRICE
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from freehold.wire.records import PriceRecord, PriceStep
     from freehold.wire.usage import UsageRecord
 
-_NEVER = 1 << 63
+_NEVER: Final = 1 << 63
 
 
 def find(prices: Mapping[str, PriceRecord], model: str) -> PriceRecord | None:
@@ -31,7 +31,7 @@ class Step(NamedTuple):
     until: int
 
 
-NONE = Step(None, 0, 0)
+NONE: Final = Step(None, 0, 0)
 
 
 def in_force(record: PriceRecord | None, at: int) -> Step:

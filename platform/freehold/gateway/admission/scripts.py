@@ -10,18 +10,25 @@ back both count in full; so what is admitted in t minutes is never more than (1 
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from freehold.gateway.admission.link import Script
 from freehold.wire import names
 
-UNIT = 60_000  # of a bucket, for one request or token
-LARGEST_LIMIT = 10**11  # times UNIT it is still below 2^53
-LARGEST_AMOUNT = 1 << 53
-BATCH = 256  # asks a script run; Redis does nothing else meanwhile
+UNIT: Final = 60_000  # of a bucket, for one request or token
+LARGEST_LIMIT: Final = 10**11  # times UNIT it is still below 2^53
+LARGEST_AMOUNT: Final = 1 << 53
+BATCH: Final = 256  # asks a script run; Redis does nothing else meanwhile
 
-ADMITTED, UNDECIDED = 1, 2  # UNDECIDED: within all limits, which are taken; the balance is not known
-REQUESTS, TOKENS, CONCURRENCY, MONEY, TOO_LARGE = -1, -2, -3, -4, -5
+ADMITTED: Final = 1
+UNDECIDED: Final = 2  # within all limits, which are taken; the balance is not known
+REQUESTS: Final = -1
+TOKENS: Final = -2
+CONCURRENCY: Final = -3
+MONEY: Final = -4
+TOO_LARGE: Final = -5
 
 _NAMES = f"""
 local QUOTA, MONEY, HELD = '{names.quota("")}', '{names.money("")}', '{names.held("")}'

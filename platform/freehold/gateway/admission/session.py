@@ -18,6 +18,7 @@ import msgspec
 from freehold.common.logging import get_logger
 from freehold.gateway.admission import link as links
 from freehold.gateway.admission import scripts
+from freehold.gateway.failures import LinkLost
 from freehold.wire import names
 
 if TYPE_CHECKING:
@@ -226,5 +227,5 @@ class Session:
 
     def _alive(self) -> links.Link:
         if self.link is None or not self.link.alive:
-            raise links.LinkLost("The connection to Redis is lost.")
+            raise LinkLost("The connection to Redis is lost.")
         return self.link

@@ -6,53 +6,25 @@ Used by relay.py.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from freehold.gateway.errors import ApiError, Shape
 from freehold.gateway.slots import CACHED, PROMPT, REASONING
-from freehold.gateway.surface.usage import AnthropicUsage, OpenAIUsage, ResponsesUsage
+from freehold.gateway.surface import engine
 
 if TYPE_CHECKING:
     from freehold.gateway.meter import Bill
 
 
-class _Choice(msgspec.Struct):
-    finish_reason: str | None = None
-
-
-class _OpenAIAnswer(msgspec.Struct):
-    usage: OpenAIUsage
-    choices: list[_Choice] = []
-
-
-class _AnthropicAnswer(msgspec.Struct):
-    usage: AnthropicUsage
-    stop_reason: str | None = None
-
-
-class _ResponsesAnswer(msgspec.Struct):
-    usage: ResponsesUsage
-    status: str
-
-
-class _EngineFailure(msgspec.Struct):
-    message: str = ""
-    param: str | None = None
-
-
-class _EngineError(msgspec.Struct):
-    error: _EngineFailure
-
-
-_openai = msgspec.json.Decoder(_OpenAIAnswer)
-_anthropic = msgspec.json.Decoder(_AnthropicAnswer)
-_responses = msgspec.json.Decoder(_ResponsesAnswer)
-_errors = msgspec.json.Decoder(_EngineError)
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-_LONGEST_MESSAGE = 2_000
+_decode_answer: Final = engine.decode_answer
+_decode_message: Final = engine.decode_message
+_decode_response: Final = engine.decode_response
+_decode_error: Final = engine.decode_error
+_decode_members: Final = engine.decode_members
+_encode: Final = msgspec.json.encode
+_LONGEST_MESSAGE: Final = 2_000
 
 
 def _aborted() -> ApiError:
@@ -67,18 +39,18 @@ def count(shape: Shape, body: bytes, bill: Bill) -> None:
     """Writes the answer's own usage into the bill's slot. Raises ApiError 502 where the answer is not a whole one."""
     try:
         if shape is Shape.OPENAI:
-            answer = _openai.decode(body)
+            answer = _decode_answer(body)
             if any(choice.finish_reason in ("abort", "error") for choice in answer.choices):
                 raise _aborted()
             usage = answer.usage
             numbers = usage.prompt_tokens, usage.cached, usage.completion_tokens or 0, usage.reasoning
         elif shape is Shape.ANTHROPIC:
-            message = _anthropic.decode(body)
+            message = _decode_message(body)
             if message.stop_reason is None:
                 raise _aborted()
             numbers = message.usage.prompt, message.usage.cached, message.usage.output_tokens, 0
         else:
-            response = _responses.decode(body)
+            response = _decode_response(body)
             if response.status in ("failed", "cancelled"):
                 raise _aborted()
             given = response.usage
@@ -103,8 +75,8 @@ def rename(shape: Shape, body: bytes, served_model_name: str, public: str) -> by
     if shape is Shape.OPENAI:
         # Inside a JSON string every quote is escaped, and no object in these answers has members of the model's or
         # the client's making whose values are strings: the member's own bytes are the member.
-        served = b'"model":' + msgspec.json.encode(served_model_name)
-        renamed = body.replace(served, b'"model":' + msgspec.json.encode(public), 1)
+        served = b'"model":' + _encode(served_model_name)
+        renamed = body.replace(served, b'"model":' + _encode(public), 1)
         if renamed != body:
             return renamed
     return rename_member(body, public)
@@ -113,8 +85,8 @@ def rename(shape: Shape, body: bytes, served_model_name: str, public: str) -> by
 def rename_member(body: bytes, public: str) -> bytes:
     """An object with its member `model` changed, whatever else it has: the arguments that a model calls a tool with,
     a client's metadata. What is inside the members is neither looked at nor changed."""
-    members = _members.decode(body)
-    members["model"] = msgspec.Raw(msgspec.json.encode(public))
+    members = _decode_members(body)
+    members["model"] = msgspec.Raw(_encode(public))
     return msgspec.json.encode(members)
 
 
@@ -122,9 +94,9 @@ def engine_error(status: int, body: bytes, served_model_name: str, public: str) 
     """The engine's own refusal for the client: what it says about the request is passed on, everything else is not."""
     if status in (400, 413, 422, 501):
         try:
-            failure = _errors.decode(body).error
+            failure = _decode_error(body).error
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            failure = _EngineFailure("The engine refused the request.")
+            failure = engine.EngineFailure("The engine refused the request.")
         message = failure.message.replace(served_model_name, public)[:_LONGEST_MESSAGE]
         return ApiError(413 if status == 413 else 400, message, param=failure.param)
     if status == 404:

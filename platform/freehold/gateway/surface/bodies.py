@@ -7,7 +7,7 @@ to the same result for what is asked most.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -44,11 +44,11 @@ __all__ = [
     "require_task",
 ]
 
-MAX_N = 16
-MAX_TOKENS = 2**31 - 1
-DEPTH = 100  # of nested JSON: engines answer deeper ones with a 500, or not at all
-_BYTES_A_TOKEN = 4
-_LARGEST_GUESS = 32_768  # images make bodies large, not prompts long
+MAX_N: Final = 16
+MAX_TOKENS: Final = 2**31 - 1
+DEPTH: Final = 100  # of nested JSON: engines answer deeper ones with a 500, or not at all
+_BYTES_A_TOKEN: Final = 4
+_LARGEST_GUESS: Final = 32_768  # images make bodies large, not prompts long
 
 
 def parse(surface: Surface, raw: bytes) -> Call:

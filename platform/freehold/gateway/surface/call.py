@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import msgspec
 
     from freehold.gateway.errors import Shape
 
 Body = dict[str, Any]
 
-_LARGEST_IMAGE = 16_384  # tokens: what the largest image becomes in the models that vLLM serves
+_LARGEST_IMAGE: Final = 16_384  # tokens: what the largest image becomes in the models that vLLM serves
 
 
-class Call(msgspec.Struct):
-    """A request that may be forwarded, as soon as its model is known. (A struct of msgspec is made in a tenth of the
-    time that a frozen dataclass takes.)
+class Call:
+    """A request that may be forwarded, as soon as its model is known.
 
     Attributes:
         model: public name asked for.
@@ -43,23 +41,64 @@ class Call(msgspec.Struct):
             was cut off before it said, and cannot be asked either.
     """
 
-    model: str
-    body: Body | msgspec.Struct
-    stream: bool = False
-    show_usage: bool = False
-    show_every_usage: bool = False
-    logprobs: bool = False
-    prompts: int = 1
-    choices: int = 1
-    outputs: int = 1
-    max_tokens: int = 0
-    default_max_tokens: int = 0
-    max_tokens_field: str = "max_tokens"
-    bytes_bound: int = 0
-    sequences: int = 1
-    media: int = 0
-    prefix: bytes = b""
-    prompt_guess: int = 1
+    __slots__ = (
+        "body",
+        "bytes_bound",
+        "choices",
+        "default_max_tokens",
+        "logprobs",
+        "max_tokens",
+        "max_tokens_field",
+        "media",
+        "model",
+        "outputs",
+        "prefix",
+        "prompt_guess",
+        "prompts",
+        "sequences",
+        "show_every_usage",
+        "show_usage",
+        "stream",
+    )
+
+    def __init__(
+        self,
+        model: str,
+        body: Body | msgspec.Struct,
+        *,
+        stream: bool = False,
+        show_usage: bool = False,
+        show_every_usage: bool = False,
+        logprobs: bool = False,
+        prompts: int = 1,
+        choices: int = 1,
+        outputs: int = 1,
+        max_tokens: int = 0,
+        default_max_tokens: int = 0,
+        max_tokens_field: str = "max_tokens",
+        bytes_bound: int = 0,
+        sequences: int = 1,
+        media: int = 0,
+        prefix: bytes = b"",
+        prompt_guess: int = 1,
+    ) -> None:
+        self.model = model
+        self.body = body
+        self.stream = stream
+        self.show_usage = show_usage
+        self.show_every_usage = show_every_usage
+        self.logprobs = logprobs
+        self.prompts = prompts
+        self.choices = choices
+        self.outputs = outputs
+        self.max_tokens = max_tokens
+        self.default_max_tokens = default_max_tokens
+        self.max_tokens_field = max_tokens_field
+        self.bytes_bound = bytes_bound
+        self.sequences = sequences
+        self.media = media
+        self.prefix = prefix
+        self.prompt_guess = prompt_guess
 
     def guess(self, max_model_len: int) -> int:
         """`prompt_guess`, and where the engine's context is known (not 0) never more than `prompt_bound` says."""
@@ -77,7 +116,6 @@ class Call(msgspec.Struct):
         return self.bytes_bound + self.media * _LARGEST_IMAGE
 
 
-@dataclass(frozen=True, slots=True)
 class Extent:
     """How much the contents of a body can make an engine read.
 
@@ -86,12 +124,14 @@ class Extent:
         sequences, media: see Call.
     """
 
-    margin: int
-    sequences: int = 1
-    media: int = 0
+    __slots__ = ("margin", "media", "sequences")
+
+    def __init__(self, margin: int, sequences: int = 1, media: int = 0) -> None:
+        self.margin = margin
+        self.sequences = sequences
+        self.media = media
 
 
-@dataclass(frozen=True, slots=True)
 class Surface:
     """One path and what may be sent to it.
 
@@ -112,23 +152,73 @@ class Surface:
         billed: whether it costs anything. What does not has no usage, and its answer no model.
     """
 
-    path: str
-    shape: Shape
-    task: str
-    required: tuple[str, ...]
-    allowed: frozenset[str]
-    dropped: frozenset[str]
-    refused: dict[str, str]
-    check: Callable[[Body], Extent]
-    first: tuple[str, ...]
-    engine_path: str = ""
-    raw_path: bytes = b""
-    max_tokens: tuple[str, ...] = ()
-    default_max_tokens: int = 0
-    salted: bool = True
-    billed: bool = True
+    __slots__ = (
+        "allowed",
+        "billed",
+        "check",
+        "default_max_tokens",
+        "dropped",
+        "engine_path",
+        "first",
+        "max_tokens",
+        "path",
+        "raw_path",
+        "refused",
+        "required",
+        "salted",
+        "shape",
+        "task",
+    )
 
-    def __post_init__(self) -> None:
-        if not self.engine_path:
-            object.__setattr__(self, "engine_path", self.path)
-        object.__setattr__(self, "raw_path", self.engine_path.encode())
+    def __init__(
+        self,
+        *,
+        path: str,
+        shape: Shape,
+        task: str,
+        required: tuple[str, ...],
+        allowed: frozenset[str],
+        dropped: frozenset[str],
+        refused: dict[str, str],
+        check: Callable[[Body], Extent],
+        first: tuple[str, ...],
+        engine_path: str = "",
+        max_tokens: tuple[str, ...] = (),
+        default_max_tokens: int = 0,
+        salted: bool = True,
+        billed: bool = True,
+    ) -> None:
+        self.path = path
+        self.shape = shape
+        self.task = task
+        self.required = required
+        self.allowed = allowed
+        self.dropped = dropped
+        self.refused = refused
+        self.check = check
+        self.first = first
+        self.engine_path = engine_path or path
+        self.max_tokens = max_tokens
+        self.default_max_tokens = default_max_tokens
+        self.salted = salted
+        self.billed = billed
+        self.raw_path = self.engine_path.encode()
+
+    def at(self, path: str) -> Surface:
+        """The same at another path here."""
+        return Surface(
+            path=path,
+            shape=self.shape,
+            task=self.task,
+            required=self.required,
+            allowed=self.allowed,
+            dropped=self.dropped,
+            refused=self.refused,
+            check=self.check,
+            first=self.first,
+            engine_path=self.engine_path,
+            max_tokens=self.max_tokens,
+            default_max_tokens=self.default_max_tokens,
+            salted=self.salted,
+            billed=self.billed,
+        )

@@ -6,8 +6,6 @@ media_io_kwargs, mm_processor_kwargs, prompt_embeds, …). Used by bodies.py.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from freehold.gateway.errors import Shape, invalid
 from freehold.gateway.surface import blocks, items, parts, texts
 from freehold.gateway.surface.call import Body, Extent, Surface
@@ -237,10 +235,10 @@ SURFACES = {
         COMPLETIONS,
         EMBEDDINGS,
         RERANK,
-        replace(RERANK, path="/v2/rerank"),  # Cohere's clients
-        replace(RERANK, path="/rerank"),  # vLLM's and TEI's own
+        RERANK.at("/v2/rerank"),  # Cohere's clients
+        RERANK.at("/rerank"),  # vLLM's and TEI's own
         SCORE,
-        replace(SCORE, path="/score"),
+        SCORE.at("/score"),
         RESPONSES,
         MESSAGES,
         COUNT_TOKENS,

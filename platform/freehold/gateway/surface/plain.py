@@ -9,121 +9,42 @@ Nothing but text, numbers and flags fits into the structs: no object of the clie
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET
 
+from freehold.gateway.surface import plain_bodies
 from freehold.gateway.surface.call import Call
+from freehold.gateway.surface.plain_bodies import Asked, Chat, Completion, Embedding, Messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from freehold.gateway.surface.call import Surface
 
-_Number = float | int | UnsetType | None
-_Whole = int | UnsetType | None
-_Flag = bool | UnsetType | None
-_Text = str | UnsetType | None
-_Tokens = Annotated[int, Meta(ge=1, le=2**31 - 1)] | UnsetType
-_Count = Annotated[int, Meta(ge=1, le=16)] | UnsetType
-_Name = Annotated[str, Meta(min_length=1)]
+_EVERY_USAGE: Final = Asked(include_usage=True, continuous_usage_stats=True)
+# As in paths.py and texts.py.
+_TEMPLATE_TOKENS: Final = 512
+_MESSAGE_TOKENS: Final = 32
+_SPECIAL: Final = 16
 
 
-class _Message(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    role: str
-    content: _Text = UNSET
-    name: str | UnsetType = UNSET
-
-
-class _Asked(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    include_usage: _Flag = UNSET
-    continuous_usage_stats: _Flag = UNSET
-    include_obfuscation: _Flag = UNSET
-
-
-class _Chat(msgspec.Struct, forbid_unknown_fields=True):
-    messages: Annotated[list[_Message], Meta(min_length=1)]
-    model: _Name
-    stream: _Flag = UNSET
-    stream_options: _Asked | UnsetType | None = UNSET
-    n: _Count = UNSET
-    max_tokens: _Tokens = UNSET
-    max_completion_tokens: _Tokens = UNSET
-    temperature: _Number = UNSET
-    top_p: _Number = UNSET
-    top_k: _Whole = UNSET
-    min_p: _Number = UNSET
-    presence_penalty: _Number = UNSET
-    frequency_penalty: _Number = UNSET
-    repetition_penalty: _Number = UNSET
-    seed: _Whole = UNSET
-    stop: str | list[str] | UnsetType | None = UNSET
-    logprobs: _Flag = UNSET
-    top_logprobs: _Whole = UNSET
-    user: _Text = UNSET
-
-
-class _Completion(msgspec.Struct, forbid_unknown_fields=True):
-    prompt: str
-    model: _Name
-    stream: _Flag = UNSET
-    stream_options: _Asked | UnsetType | None = UNSET
-    n: _Count = UNSET
-    max_tokens: _Tokens = UNSET
-    temperature: _Number = UNSET
-    top_p: _Number = UNSET
-    top_k: _Whole = UNSET
-    seed: _Whole = UNSET
-    stop: str | list[str] | UnsetType | None = UNSET
-    logprobs: _Whole = UNSET
-    user: _Text = UNSET
-
-
-class _Embedding(msgspec.Struct, forbid_unknown_fields=True):
-    input: str | Annotated[list[str], Meta(min_length=1)]
-    model: _Name
-    encoding_format: Literal["float", "base64"] | UnsetType | None = UNSET
-    dimensions: _Whole = UNSET
-    user: _Text = UNSET
-
-
-class _AnthropicMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    role: str
-    content: str
-
-
-class _Messages(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    system: _Text = UNSET
-    messages: Annotated[list[_AnthropicMessage], Meta(min_length=1)]
-    model: _Name
-    max_tokens: Annotated[int, Meta(ge=1, le=2**31 - 1)]
-    stream: _Flag = UNSET
-    temperature: _Number = UNSET
-    top_p: _Number = UNSET
-    top_k: _Whole = UNSET
-    stop_sequences: list[str] | UnsetType | None = UNSET
-
-
-_EVERY_USAGE = _Asked(include_usage=True, continuous_usage_stats=True)
-_TEMPLATE_TOKENS, _MESSAGE_TOKENS, _SPECIAL = 512, 32, 16  # as in paths.py and texts.py
-
-
-def _stream_options(body: _Chat | _Completion, call: Call) -> bool:
+def _stream_options(body: Chat | Completion, call: Call) -> bool:
     """Sets what the engine must report and what the client sees. False: it is not for this module."""
     options = body.stream_options
     if body.stream:
         call.stream = True
-        if isinstance(options, _Asked) and options.include_usage is True:
+        if isinstance(options, Asked) and options.include_usage is True:
             call.show_usage = True
             call.show_every_usage = options.continuous_usage_stats is True
         body.stream_options = _EVERY_USAGE
         return True
     body.stream_options = UNSET
-    return not isinstance(options, _Asked)
+    return not isinstance(options, Asked)
 
 
-def _chat(body: _Chat, size: int) -> Call | None:
+def _chat(body: Chat, size: int) -> Call | None:
     body.user = UNSET
     call = Call(body.model, body)
     if not _stream_options(body, call):
@@ -140,7 +61,7 @@ def _chat(body: _Chat, size: int) -> Call | None:
     return call
 
 
-def _completion(body: _Completion, size: int) -> Call | None:
+def _completion(body: Completion, size: int) -> Call | None:
     body.user = UNSET
     call = Call(body.model, body, default_max_tokens=16, bytes_bound=size + _SPECIAL)
     if not _stream_options(body, call):
@@ -153,24 +74,24 @@ def _completion(body: _Completion, size: int) -> Call | None:
     return call
 
 
-def _embedding(body: _Embedding, size: int) -> Call:
+def _embedding(body: Embedding, size: int) -> Call:
     body.user = UNSET
     count = len(body.input) if isinstance(body.input, list) else 1
     return Call(body.model, body, outputs=0, max_tokens_field="", bytes_bound=size + _SPECIAL * count, sequences=count)
 
 
-def _messages(body: _Messages, size: int) -> Call:
+def _messages(body: Messages, size: int) -> Call:
     bound = size + _TEMPLATE_TOKENS + _MESSAGE_TOKENS * len(body.messages)
     return Call(body.model, body, stream=body.stream is True, max_tokens=body.max_tokens, bytes_bound=bound)
 
 
-_KINDS: dict[str, tuple[Any, Callable[[Any, int], Call | None]]] = {
-    "/v1/chat/completions": (msgspec.json.Decoder(_Chat).decode, _chat),
-    "/v1/completions": (msgspec.json.Decoder(_Completion).decode, _completion),
-    "/v1/embeddings": (msgspec.json.Decoder(_Embedding).decode, _embedding),
-    "/v1/messages": (msgspec.json.Decoder(_Messages).decode, _messages),
+_KINDS: Final[dict[str, tuple[Any, Callable[[Any, int], Call | None]]]] = {
+    "/v1/chat/completions": (plain_bodies.decode_chat, _chat),
+    "/v1/completions": (plain_bodies.decode_completion, _completion),
+    "/v1/embeddings": (plain_bodies.decode_embedding, _embedding),
+    "/v1/messages": (plain_bodies.decode_messages, _messages),
 }
-_encode = msgspec.json.Encoder().encode
+_encode: Final = msgspec.json.Encoder().encode
 
 
 def read(surface: Surface, raw: bytes) -> Call | None:

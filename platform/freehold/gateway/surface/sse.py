@@ -15,85 +15,33 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import msgspec
 
 from freehold.gateway.errors import Shape, frame
 from freehold.gateway.slots import CACHED, ESTIMATED, FIRST_CHOICE, PROMPT, REASONING
+from freehold.gateway.surface import engine
 from freehold.gateway.surface.answers import rename_member
 from freehold.gateway.surface.frames import Shortcut
 from freehold.gateway.surface.relayed import RelayedText
-from freehold.gateway.surface.usage import AnthropicUsage, OpenAIUsage, ResponsesUsage
 
 if TYPE_CHECKING:
     from freehold.gateway.meter import Bill
     from freehold.gateway.surface.bodies import Call
+    from freehold.gateway.surface.engine import OpenAIUsage
 
-_LARGEST_FRAME = 16 * 1024 * 1024
-_DATA = b"data: "
-_DONE = b"[DONE]"
+_LARGEST_FRAME: Final = 16 * 1024 * 1024
+_DATA: Final = b"data: "
+_DONE: Final = b"[DONE]"
 # Inside a JSON string every quote is escaped, and where a model's words are keys (top_logprobs) the values are numbers:
 # so these bytes can only be the member itself. Usage nests one level deep, and comes after the choices.
-_USAGE = b',"usage":{'
-_WHOLE_USAGE = re.compile(_USAGE + rb"[^{}]*(?:\{[^{}]*\}[^{}]*)*\}")
-
-
-class _Choice(msgspec.Struct):
-    index: int = 0
-    finish_reason: str | None = None
-
-
-class _Chunk(msgspec.Struct):
-    choices: list[_Choice] = []
-    usage: OpenAIUsage | None = None
-    error: dict[str, object] | str | None = None
-
-
-class _AnthropicMessage(msgspec.Struct):
-    usage: AnthropicUsage | None = None
-
-
-class _AnthropicDelta(msgspec.Struct):
-    stop_reason: str | None = None
-    text: str | None = None
-    thinking: str | None = None
-    partial_json: str | None = None
-
-
-class _AnthropicBlock(msgspec.Struct):
-    name: str | None = None
-
-
-class _AnthropicEvent(msgspec.Struct):
-    type: str
-    message: _AnthropicMessage | None = None
-    delta: _AnthropicDelta | None = None
-    content_block: _AnthropicBlock | None = None
-    usage: AnthropicUsage | None = None
-
-
-class _Response(msgspec.Struct):
-    status: str | None = None
-    usage: ResponsesUsage | None = None
-
-
-class _Item(msgspec.Struct):
-    name: str | None = None
-
-
-class _ResponsesEvent(msgspec.Struct):
-    type: str
-    sequence_number: int = 0
-    response: _Response | None = None
-    delta: str = ""
-    item: _Item | None = None
-
-
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_chunks = msgspec.json.Decoder(_Chunk)
-_anthropic_events = msgspec.json.Decoder(_AnthropicEvent)
-_responses_events = msgspec.json.Decoder(_ResponsesEvent)
+_USAGE: Final = b',"usage":{'
+_WHOLE_USAGE: Final = re.compile(_USAGE + rb"[^{}]*(?:\{[^{}]*\}[^{}]*)*\}")
+_decode_members: Final = engine.decode_members
+_decode_chunk: Final = engine.decode_chunk
+_decode_anthropic_event: Final = engine.decode_anthropic_event
+_decode_responses_event: Final = engine.decode_responses_event
 
 
 class Stream(ABC):
@@ -134,8 +82,8 @@ class Stream(ABC):
             self._rest = b""
         ready: list[bytes] = []
         try:
-            end = data.find(b"\n\n")
-            if 0 <= end == len(data) - 2:  # one whole frame, as engines write them
+            end = data.find(b"\n")
+            if 0 <= end == len(data) - 2 and data.endswith(b"\n"):  # one whole frame, as engines write them
                 return self._frame(data[:end])
             frames = data.split(b"\n\n")
             self._rest = frames.pop()
@@ -173,7 +121,7 @@ class Stream(ABC):
         if self._served == self._public:
             return event
         start = event.find(_DATA) + len(_DATA)
-        members = _members.decode(event[start:])
+        members = _decode_members(event[start:])
         members[name] = msgspec.Raw(rename_member(bytes(members[name]), self._call.model))
         return event[:start] + msgspec.json.encode(members)
 
@@ -225,7 +173,7 @@ class OpenAIStream(Stream):
         if event[6:] == _DONE:
             self.done = True
             return event + b"\n\n"
-        chunk = _chunks.decode(event[6:])
+        chunk = _decode_chunk(event[6:])
         if chunk.error is not None:
             return self.fail("The engine failed while it was answering. What was received is incomplete; try again.")
         for choice in chunk.choices:
@@ -291,7 +239,7 @@ class AnthropicStream(Stream):
         data = _data(event)
         if not data:
             return b""
-        parsed = _anthropic_events.decode(data)
+        parsed = _decode_anthropic_event(data)
         match parsed.type:
             case "content_block_delta":
                 self._slot.add(1)
@@ -342,7 +290,7 @@ class ResponsesStream(Stream):
             return b""
         if data == _DONE:
             return b""
-        parsed = _responses_events.decode(data)
+        parsed = _decode_responses_event(data)
         self._sequence = parsed.sequence_number
         kind = parsed.type
         if kind.endswith(".delta"):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from freehold.gateway.errors import ApiError
 from freehold.gateway.surface import bodies, plain
+from freehold.gateway.surface.call import Call
 
 TEXT = st.text(max_size=8) | st.sampled_from(["http://x", "url", '{"url":1}', "\\u0075rl", "data:,", "a\nb", "float\n"])
 ODD: st.SearchStrategy[Any] = st.recursive(
@@ -102,7 +103,7 @@ def any_body(draw: st.DrawFn, path: str) -> dict[str, Any]:
     return body
 
 
-def read(surface: bodies.Surface, raw: bytes, *, shortly: bool) -> tuple[bodies.Call, dict[str, Any]] | str | None:
+def read(surface: bodies.Surface, raw: bytes, *, shortly: bool) -> tuple[dict[str, Any], Any] | str | None:
     """(call, what the engine gets) by one of the two ways; how it was refused; None: not taken."""
     try:
         call = plain.read(surface, raw) if shortly else bodies._read(surface, raw)
@@ -113,7 +114,7 @@ def read(surface: bodies.Surface, raw: bytes, *, shortly: bool) -> tuple[bodies.
         return f"{error.code} {error.param}"
     call.forget()
     call.prefix = b""
-    return call, msgspec.json.decode(encoded)
+    return {name: getattr(call, name) for name in Call.__slots__}, msgspec.json.decode(encoded)
 
 
 @pytest.mark.parametrize("path", list(REQUIRED))
