@@ -62,6 +62,8 @@ _HEADERS: Final = {
     }.items()
     for spelling in (name, name.lower())
 }
+_KNOWN_SIZES: Final = 1024
+_SIZES: Final = [b"%x\r\n" % size for size in range(1024)]  # lines that begin a chunk
 _REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
@@ -427,7 +429,8 @@ class Connection:
     def write(self, data: bytes) -> None:
         """Writes a part of the stream."""
         if self._chunked:
-            data = b"%x\r\n%s\r\n" % (len(data), data)
+            size = len(data)
+            data = b"".join((_SIZES[size] if size < _KNOWN_SIZES else b"%x\r\n" % size, data, b"\r\n"))
         if self._start:
             data = self._start + data
             self._start = b""

@@ -38,7 +38,9 @@ class Upstream:
     """
 
     __slots__ = (
+        "_aligned",
         "_body",
+        "_chunk_over",
         "_complete",
         "_gone",
         "_head_due",
@@ -61,6 +63,8 @@ class Upstream:
         self._parser = httptools.HttpResponseParser(self)
         self._body = b""
         self._more: list[bytes] | None = None  # further pieces of one read
+        self._chunk_over = False  # the last the parser saw was the end of a chunk
+        self._aligned = False  # a chunk begins with what is read next
         self._status = 0
         self._head_due = False
         self._complete = False
@@ -114,12 +118,20 @@ class Upstream:
         if listener is None:
             self.abort()  # an engine that speaks unasked
             return
+        if self._aligned:
+            part = _chunk(data)
+            if part:  # which the parser need not know of
+                listener.upstream_data(part)
+                return
+            self._aligned = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             self.abort()
             listener.upstream_lost(f"the engine's answer is not valid HTTP: {error}")
             return
+        # A line of a chunk's size that is not complete does not end like this.
+        self._aligned = self._chunk_over and not self._complete and data.endswith(b"\r\n")
         if self._head_due:
             self._head_due = False
             listener.upstream_head(self._status)
@@ -163,10 +175,40 @@ class Upstream:
         else:
             self._more.append(body)
 
+    def on_chunk_header(self) -> None:
+        self._chunk_over = False
+
+    def on_chunk_complete(self) -> None:
+        self._chunk_over = True
+
     def on_message_complete(self) -> None:
+        self._chunk_over = False
         if self._status >= 200:
             self._complete = True
             self._keep = self._parser.should_keep_alive()
+
+
+def _chunk(data: bytes) -> bytes:
+    """What is in a chunk (RFC 9112, section 7.1) where the data are exactly one, without extensions; else nothing. A
+    frame of a stream mostly comes as one, and this is a third of what the parser takes for it."""
+    size = 0
+    at = 0
+    end = len(data)
+    while at < 7 and at < end:
+        digit = data[at]
+        if 48 <= digit <= 57:
+            size = size * 16 + digit - 48
+        elif 97 <= digit <= 102:
+            size = size * 16 + digit - 87
+        elif 65 <= digit <= 70:
+            size = size * 16 + digit - 55
+        else:
+            break
+        at += 1
+    start = at + 2
+    if not at or not size or end != start + size + 2 or data[at:start] != b"\r\n" or not data.endswith(b"\r\n"):
+        return b""
+    return data[start : start + size]
 
 
 class Pool:
