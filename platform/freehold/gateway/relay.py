@@ -173,6 +173,12 @@ class Relay(Listener):
         self._core.admission.reserve(ask, self._decided)
 
     def _decided(self, decision: Ticket | ApiError) -> None:
+        try:
+            self._take(decision)
+        except Exception as mistake:  # noqa: BLE001 - whatever it is, the client waits for an answer
+            self.fail(mistake)
+
+    def _take(self, decision: Ticket | ApiError) -> None:
         if isinstance(decision, ApiError):
             if self.outcome is None:
                 self._answer_error(decision)
@@ -320,7 +326,10 @@ class Relay(Listener):
             self._attempt_failed(f"cannot connect: {error!r}")
             return
         self._connecting = None
-        self._forward(upstream, fresh=True)
+        try:
+            self._forward(upstream, fresh=True)
+        except Exception as mistake:  # noqa: BLE001 - as above
+            self.fail(mistake)
 
     def _forward(self, upstream: Upstream, *, fresh: bool) -> None:
         if self.outcome is not None:

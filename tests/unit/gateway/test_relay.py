@@ -207,6 +207,32 @@ async def test_a_connection_that_comes_too_late_is_kept_for_others(life: Books) 
     assert (late.sent, engines.given_back) == (0, [late])
 
 
+async def test_a_mistake_of_ours_at_the_decision_is_an_answer_and_gives_everything_back(life: Books) -> None:
+    client, admission = Client(), Grants()
+    job = relay(life, client, Engines(), admission)
+
+    def admit(_: Relay) -> None:
+        raise LookupError
+
+    job._core.admit = admit
+    job.start()
+    assert client.statuses == [500]
+    assert len(admission.abandoned) == 1
+
+
+async def test_a_mistake_of_ours_at_a_new_connection_is_an_answer(life: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, engines = Client(), Engines()
+
+    def send(*_: object) -> None:
+        raise LookupError
+
+    monkeypatch.setattr(Engine, "send", send)
+    relay(life, client, engines).start()
+    await settle()
+    assert client.statuses == [500]
+    assert engines.all[0].aborted
+
+
 async def test_a_request_that_breaks_engines_is_made_again_once_only(life: Books) -> None:
     client, engines = Client(), Engines()
     job = relay(life, client, engines)
