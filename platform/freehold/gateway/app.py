@@ -41,14 +41,20 @@ log = get_logger(__name__)
 
 _MODELS: Final = "/v1/models"
 _COUNT_SECONDS: Final = recount.SECONDS + 0.5
-_GOING: Final = ApiError(503, "This gateway is going out of service. Try again.", code="draining", retry_after=1)
-_OLD: Final = ApiError(
-    503,
-    "The gateway has had no news of keys and models for too long and serves no more until it has. Try again later.",
-    code="snapshot_too_old",
-    retry_after=30,
-)
 _SURFACES: Final = {surface.path.encode(): surface for surface in bodies.SURFACES.values()}
+
+
+def _going() -> ApiError:
+    return ApiError(503, "This gateway is going out of service. Try again.", code="draining", retry_after=1)
+
+
+def _old() -> ApiError:
+    return ApiError(
+        503,
+        "The gateway has had no news of keys and models for too long and serves no more until it has. Try again later.",
+        code="snapshot_too_old",
+        retry_after=30,
+    )
 
 
 def _require_method(request: Request, *methods: str) -> None:
@@ -125,7 +131,7 @@ class Gateway:
             return ApiError(404, "There is no such path.", code="unknown_url"), Shape.OPENAI
         try:
             if self.refusing:
-                raise _GOING
+                raise _going()
             self._caller(request)
         except ApiError as error:
             self._note(request, error)
@@ -142,7 +148,7 @@ class Gateway:
         connection.draining = self.draining
         try:
             if self.refusing:
-                raise _GOING
+                raise _going()
             if surface is not None:
                 if request.method != b"POST":
                     _require_method(request, "POST")
@@ -157,7 +163,7 @@ class Gateway:
         """Who calls. A connection that keeps sending one key is looked up again only after the snapshot has changed."""
         known = connection.known
         if self._outdated:
-            raise _OLD
+            raise _old()
         if (
             known is not None
             and known[0] == request.authorization
@@ -172,7 +178,7 @@ class Gateway:
 
     def _caller(self, request: Request) -> Caller:
         if self._outdated:
-            raise _OLD
+            raise _old()
         return auth.authenticate(self._snapshot, request.authorization, request.api_key, time.time())
 
     def _look_at_age(self) -> None:
@@ -350,7 +356,7 @@ class Gateway:
         meanwhile are refused, and not waited for."""
         leaving = set(self.connections)
         for connection in leaving:
-            connection.drain(_GOING)
+            connection.drain(_going())
         deadline = time.monotonic() + self._settings.drain_seconds
         while leaving & self.connections and time.monotonic() < deadline:  # noqa: ASYNC110 - an end of many
             await asyncio.sleep(0.02)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import fcntl
+import hashlib
 import json
 import os
 import shlex
@@ -19,7 +20,8 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -84,14 +86,12 @@ def ensure(
     """
     builds.mkdir(exist_ok=True)
     with _alone(builds):
-        try:
-            return native.find(builds, names, root)
-        except native.Unfit:
-            pass
+        if (build := _current(names, root, builds)) is not None:
+            return build
         if lacks := missing():
             raise CannotBuild("\n".join(lacks))
         for leftover in builds.glob(".build-*"):
-            shutil.rmtree(leftover)
+            shutil.rmtree(leftover, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=".build-", dir=builds) as work:
             build = _build(Path(work), names, group, root)
             placed = builds / native.digest(build / native.MANIFEST)[:16]
@@ -121,13 +121,10 @@ def read_by(names: Sequence[str], root: Path) -> list[Path]:
 def main(builds: Path = native.BUILDS) -> int:
     """Entry point. Returns the exit code."""
     names, started = native.compiled(), time.monotonic()
-    try:
-        native.find(builds, names)
-    except native.Unfit as why:
-        _say(f"Compiling the gateway's hot path, {len(names)} modules: about a minute. ({why})")
-    else:
+    if _current(names, native.ROOT, builds) is not None:
         _say("The compiled gateway is up to date.")
         return 0
+    _say(f"Compiling the gateway's hot path, {len(names)} modules: about a minute.")
     try:
         build = ensure(names, builds=builds)
     except (CannotBuild, SyntaxError, OSError) as error:
@@ -165,9 +162,31 @@ def _build(work: Path, names: Sequence[str], group: str, root: Path) -> Path:
         raise CannotBuild("A source was changed meanwhile. Compile again.")
     build = work / "out"
     files = {str(file.relative_to(build)): native.digest(file) for file in sorted(build.rglob(f"*{native.SUFFIX}"))}
-    manifest = {"made_for": native.made_for(), "modules": list(names), "sources": sources, "files": files}
+    manifest = {
+        "made_for": native.made_for(),
+        "made_by": _maker(),
+        "modules": list(names),
+        "sources": sources,
+        "files": files,
+    }
     (build / native.MANIFEST).write_text(json.dumps(manifest, indent=1))
     return build
+
+
+def _current(names: Sequence[str], root: Path, builds: Path) -> Path | None:
+    """The build that fits, if it was made as it would be now: those that run it need not care, whoever builds does."""
+    try:
+        build = native.find(builds, names, root)
+        return build if json.loads((build / native.MANIFEST).read_bytes()).get("made_by") == _maker() else None
+    except (native.Unfit, OSError):
+        return None
+
+
+def _maker() -> str:
+    """mypyc and what it is told."""
+    with suppress(PackageNotFoundError):
+        return f"mypy {version('mypy')} {hashlib.sha256((_SETUP + _MYPY + _FLAGS).encode()).hexdigest()}"
+    return ""
 
 
 def _digests(names: Sequence[str], root: Path) -> dict[str, str]:
@@ -196,9 +215,9 @@ def _forget(builds: Path, placed: Path) -> None:
     others = [
         entry for entry in builds.iterdir() if entry.is_dir() and not entry.name.startswith(".") and entry != placed
     ]
-    others.sort(key=lambda folder: folder.stat().st_mtime_ns, reverse=True)
+    others.sort(key=native.made_at, reverse=True)
     for folder in others[1:]:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # a leftover does no harm
 
 
 @contextmanager

@@ -64,7 +64,9 @@ _HEADERS: Final = {
 }
 _KNOWN_SIZES: Final = 1024
 _SIZES: Final = [b"%x\r\n" % size for size in range(1024)]  # lines that begin a chunk
-_REASONS: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
+_STATUS_LINES: Final = {
+    status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
+}
 
 
 def _crowded() -> ApiError:
@@ -83,6 +85,13 @@ class Service(Protocol):
 
     def handle(self, connection: Connection, request: Request) -> None:
         """Answers now (`connection.respond`) or later, having set `connection.job`."""
+
+
+class _Nothing:
+    """What a parser without a connection tells."""
+
+
+_SPENT: Final = httptools.HttpRequestParser(_Nothing())
 
 
 class Connection:
@@ -154,10 +163,11 @@ class Connection:
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._shut = True
+        self._parser = _SPENT  # it and this hold each other
         self._registry.discard(self)
         self._queue.clear()
         self._held.clear()
-        self._drop_body()  # not left to the garbage collector, which is needed for parser and connection
+        self._drop_body()
         job, self.job = self.job, None
         if job is not None:
             job.client_lost()
@@ -399,16 +409,22 @@ class Connection:
         `headers` are whole lines."""
         current = self._current
         keep = current is not None and current.keep_alive and not self.draining
-        head = b"HTTP/1.1 %d %s\r\ncontent-type: %s\r\ncontent-length: %d\r\n%s%s\r\n" % (
-            status,
-            _REASONS.get(status, b""),
-            content_type,
-            len(body),
-            headers,
-            b"" if keep else b"connection: close\r\n",
-        )
         bodiless = current is not None and current.method == b"HEAD"
-        self._transport.write(head if bodiless else head + body)
+        self._transport.write(
+            b"".join(
+                (
+                    _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status,
+                    b"content-type: ",
+                    content_type,
+                    b"\r\ncontent-length: ",
+                    str(len(body)).encode(),
+                    b"\r\n",
+                    headers,
+                    b"\r\n" if keep else b"connection: close\r\n\r\n",
+                    b"" if bodiless else body,
+                )
+            )
+        )
         self._finished()
 
     def respond_error(self, error: ApiError, shape: Shape, headers: bytes = b"") -> None:

@@ -15,6 +15,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 from importlib.util import spec_from_file_location
 from pathlib import Path
@@ -116,13 +117,21 @@ def check(build: Path, names: Sequence[str], root: Path = ROOT) -> None:
                 raise Unfit(f"{name} is not what it was when it was made.")
 
 
+def made_at(build: Path) -> int:
+    """Nanoseconds since 1970; 0 where it has just been removed."""
+    try:
+        return build.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 def find(builds: Path = BUILDS, names: Sequence[str] | None = None, root: Path = ROOT) -> Path:
     """The build that fits. Raises Unfit, with what the newest one lacks."""
     names = compiled() if names is None else names
     reason = Unfit("There is none.")
     try:
         folders = [entry for entry in builds.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
-        folders.sort(key=lambda folder: folder.stat().st_mtime_ns)
+        folders.sort(key=made_at)
     except OSError:
         folders = []
     for folder in folders:
@@ -152,7 +161,7 @@ def use(environ: Mapping[str, str] = os.environ, builds: Path = BUILDS) -> bool:
         _outcome["reason"] = "GATEWAY_NATIVE=off"
         return False
     try:
-        build = find(builds)
+        _load(find(builds))
     except Unfit as why:
         if mode == "require":
             raise env.ConfigurationError(
@@ -160,11 +169,22 @@ def use(environ: Mapping[str, str] = os.environ, builds: Path = BUILDS) -> bool:
             ) from None
         _outcome["reason"] = str(why)
         return False
-    if early := [name for name in compiled() if name in sys.modules]:
-        raise RuntimeError(f"Imported before the compiled modules were to be used: {', '.join(early)}.")
-    sys.meta_path.insert(0, Finder(build, [LIBRARY, *compiled()]))
     _outcome["reason"] = ""
     return True
+
+
+def _load(build: Path) -> None:
+    """Raises Unfit where the library cannot be loaded: the file system forbids it, or the machine's libraries are
+    others; RuntimeError as `use`."""
+    if early := [name for name in compiled() if name in sys.modules]:
+        raise RuntimeError(f"Imported before the compiled modules were to be used: {', '.join(early)}.")
+    finder = Finder(build, [LIBRARY, *compiled()])
+    sys.meta_path.insert(0, finder)
+    try:
+        import_module(LIBRARY)
+    except ImportError as error:
+        sys.meta_path.remove(finder)
+        raise Unfit(f"{build} cannot be loaded: {error}.") from None
 
 
 def in_use() -> bool:

@@ -151,9 +151,9 @@ class Relay(Listener):
         self.call = call
         self.route = route
         self.event = uuid7_hex()
-        self.headers = b"x-request-id: %s\r\n" % self.event.encode()
+        self._id = self.headers = b"x-request-id: " + self.event.encode() + b"\r\n"
         if surface.shape is Shape.ANTHROPIC:
-            self.headers += b"request-id: %s\r\n" % self.event.encode()
+            self.headers += self._id[2:]
 
     # Admission
 
@@ -236,6 +236,8 @@ class Relay(Listener):
             self._drop_upstream()
             self._leave_replica(failed=None)
             self._answer_error(ApiError(500, "The gateway has failed. Try again.", code="gateway_failed"))
+        elif self._connection.job is self:
+            self._connection.cut()  # it is over, and was to be answered when this happened
 
     # Waiting for a replica
 
@@ -344,9 +346,18 @@ class Relay(Listener):
         self._deadline = now + seconds
         upstream.send(
             self,
-            b"POST %s HTTP/1.1\r\nhost: %s\r\ncontent-type: application/json\r\nx-request-id: %s\r\n"
-            b"content-length: %d\r\n\r\n%s"
-            % (self.surface.raw_path, upstream.authority, self.event.encode(), len(self._body), self._body),
+            b"".join(
+                (
+                    self.surface.begin,
+                    upstream.authority,
+                    b"\r\ncontent-type: application/json\r\n",
+                    self._id,
+                    b"content-length: ",
+                    str(len(self._body)).encode(),
+                    b"\r\n\r\n",
+                    self._body,
+                )
+            ),
         )
 
     def _leave_replica(self, *, failed: bool | None) -> None:

@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _CANCEL_SECONDS = 5.0
-_GARBAGE = 20_000  # objects between two looks for cycles; a request leaves none, a connection that has ended a few
+# Objects between two looks for cycles, which neither a request nor a connection leaves; then how often they go deeper.
+_GARBAGE = 10_000, 5, 5
 _POLL_SECONDS = 0.02
 
 log = logging.get_logger("freehold.gateway")
@@ -138,7 +139,7 @@ async def serve(settings: Settings, post: Post) -> None:
     # What is here by now stays: looking through all keys and routes for garbage would only cost time.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_GARBAGE)
+    gc.set_threshold(*_GARBAGE)
     parent.listening()
     await stop.wait()
     if parent.taken_over:  # before we say that we are not ready: others are

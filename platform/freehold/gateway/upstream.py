@@ -29,6 +29,13 @@ IDLE_SECONDS: Final = 3.0  # vLLM's uvicorn closes idle connections after 5 s
 PROVEN_SECONDS: Final = 2.0
 
 
+class _Nothing:
+    """What a parser without a connection tells."""
+
+
+_SPENT: Final = httptools.HttpResponseParser(_Nothing())
+
+
 class Upstream:
     """One connection to a replica; an asyncio.Protocol by its methods, as http1.Connection.
 
@@ -154,8 +161,15 @@ class Upstream:
     def eof_received(self) -> None:
         """The transport closes itself."""
 
+    def pause_writing(self) -> None:
+        """A large body waits for the engine in the transport: it is in memory anyway."""
+
+    def resume_writing(self) -> None:
+        """It has gone out."""
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._gone = True
+        self._parser = _SPENT  # it and this hold each other
         self._pool.forget(self)
         listener, self._listener = self._listener, None
         if listener is not None:

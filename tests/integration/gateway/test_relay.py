@@ -218,3 +218,16 @@ async def test_a_slow_client_gets_everything(gateway: Process, engine: Engine, u
     assert received.count(b"x" * 10_000) == 500
     assert (await usage.one()).completion_tokens == 500
     await hang_up(writer)
+
+
+async def test_a_body_that_no_socket_takes_at_once_arrives_whole_and_nothing_fails(
+    gateway: Process, engine: Engine
+) -> None:
+    text = "x" * 8_000_000
+    reader, writer = await gateway.connect()
+    writer.write(request({"model": "acme/chat", "messages": [{"role": "user", "content": text}]}))
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+    assert engine.received[-1].body["messages"][0]["content"] == text
+    assert '"level": "error"' not in gateway.log()
+    assert "Traceback" not in gateway.log()
+    await hang_up(writer)

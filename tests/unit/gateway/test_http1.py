@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import tracemalloc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -375,3 +377,16 @@ async def test_a_body_that_is_over_gives_its_memory_back(
     again = connect(service)
     receive(again, large(1025 * KIB, 0))
     assert is_busy(again), "nothing is given back twice"
+
+
+async def test_a_connection_that_is_gone_needs_no_garbage_collector() -> None:
+    wire = connect(Refusing())
+    receive(wire, GET)
+    gone = weakref.ref(wire.protocol)
+    wire.protocol.connection_lost(None)
+    gc.disable()
+    try:
+        del wire.protocol
+        assert gone() is None
+    finally:
+        gc.enable()

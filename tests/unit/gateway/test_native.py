@@ -135,6 +135,18 @@ def test_a_gateway_that_requires_a_build_says_how_to_make_one(tmp_path: Path) ->
         native.use({"GATEWAY_NATIVE": "require"}, tmp_path)
 
 
+def test_a_build_that_cannot_be_loaded_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / f"{native.LIBRARY}{native.SUFFIX}").write_bytes(b"\x7fELF")
+    monkeypatch.setattr(native, "find", lambda builds: builds)
+    monkeypatch.setattr(native, "compiled", list)
+    finders = list(sys.meta_path)
+    assert native.use({}, tmp_path) is False
+    assert "cannot be loaded" in native.why_not()
+    with pytest.raises(env.ConfigurationError, match="cannot be loaded"):
+        native.use({"GATEWAY_NATIVE": "require"}, tmp_path)
+    assert sys.meta_path == finders
+
+
 def test_a_mode_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(env.ConfigurationError, match="none of auto, off and require"):
         native.use({"GATEWAY_NATIVE": "yes"}, tmp_path)

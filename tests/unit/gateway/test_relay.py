@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from freehold.gateway.errors import ApiError
 from freehold.gateway.meter import Outcome
 from freehold.gateway.relay import Core, Relay
 from freehold.gateway.routing.router import Router
@@ -40,6 +41,7 @@ class Client:
     def __init__(self) -> None:
         self.job: Relay | None = None
         self.blocked = False
+        self.was_cut = False
         self.statuses: list[int] = []
 
     def begin(self, headers: bytes) -> None:
@@ -52,6 +54,10 @@ class Client:
 
     def end(self) -> None:
         """It ends."""
+
+    def cut(self) -> None:
+        """It is dropped."""
+        self.was_cut = True
 
     def respond(self, status: int, *_: object) -> None:
         """An answer in one piece."""
@@ -112,11 +118,14 @@ class Grants:
 
     def __init__(self) -> None:
         self.later: list[Callable[[], None]] | None = None
+        self.refusal: ApiError | None = None
         self.abandoned: list[Ticket] = []
 
     def reserve(self, ask: Ask, decided: Callable[[Any], None]) -> None:
         ticket = cast("Ticket", SimpleNamespace(max_tokens=0, headers=b""))
-        if self.later is None:
+        if self.refusal is not None:
+            decided(self.refusal)
+        elif self.later is None:
             decided(ticket)
         else:
             self.later.append(lambda: decided(ticket))
@@ -218,6 +227,19 @@ async def test_a_mistake_of_ours_at_the_decision_is_an_answer_and_gives_everythi
     job.start()
     assert client.statuses == [500]
     assert len(admission.abandoned) == 1
+
+
+async def test_a_mistake_of_ours_when_all_is_over_leaves_no_client_waiting(life: Books) -> None:
+    client, admission = Client(), Grants()
+    admission.refusal = ApiError(402, "No.")
+    job = relay(life, client, Engines(), admission)
+
+    def report(*_: object) -> None:
+        raise LookupError
+
+    job._core.report = report
+    job.start()
+    assert (client.statuses, client.was_cut) == ([], True)
 
 
 async def test_a_mistake_of_ours_at_a_new_connection_is_an_answer(life: Books, monkeypatch: pytest.MonkeyPatch) -> None:

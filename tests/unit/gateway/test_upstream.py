@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from freehold.gateway.admission.link import Link
 from freehold.gateway.exchange import Listener
+from freehold.gateway.http1 import Connection
 from freehold.gateway.upstream import Pool, Upstream
 from freehold.wire.records import ReplicaRecord
 
@@ -127,3 +130,10 @@ async def test_a_chunk_that_is_longer_than_it_says_is_no_chunk() -> None:
     assert b"".join(heard.parts).startswith(b"hello")
     assert heard.complete == 0
     assert transport.aborted
+
+
+@pytest.mark.parametrize("kind", [Connection, Upstream, Link])
+def test_a_connection_has_every_method_that_its_transport_may_call(kind: type) -> None:
+    expected = [name for name in dir(asyncio.Protocol) if not name.startswith("_")]
+    assert "pause_writing" in expected
+    assert [name for name in expected if not callable(getattr(kind, name, None))] == []

@@ -166,6 +166,15 @@ class Link:
         """Part of asyncio.Protocol."""
         self._end()
 
+    def eof_received(self) -> None:
+        """Part of asyncio.Protocol. The transport closes itself."""
+
+    def pause_writing(self) -> None:
+        """Part of asyncio.Protocol. Nothing is held back: whoever waits gives up by the clock."""
+
+    def resume_writing(self) -> None:
+        """Part of asyncio.Protocol."""
+
     def close(self) -> None:
         """Ends the connection."""
         if self._transport is not None:

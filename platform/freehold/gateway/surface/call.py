@@ -137,7 +137,7 @@ class Surface:
 
     Attributes:
         path: here.
-        engine_path: at the engine; raw_path: the same in bytes.
+        engine_path: at the engine; begin: of a request there, up to the value of its Host header.
         shape: of errors.
         task: of the routes it can call.
         required: fields without which it is a 400.
@@ -154,6 +154,7 @@ class Surface:
 
     __slots__ = (
         "allowed",
+        "begin",
         "billed",
         "check",
         "default_max_tokens",
@@ -162,7 +163,6 @@ class Surface:
         "first",
         "max_tokens",
         "path",
-        "raw_path",
         "refused",
         "required",
         "salted",
@@ -202,7 +202,7 @@ class Surface:
         self.default_max_tokens = default_max_tokens
         self.salted = salted
         self.billed = billed
-        self.raw_path = self.engine_path.encode()
+        self.begin = b"POST %s HTTP/1.1\r\nhost: " % self.engine_path.encode()
 
     def at(self, path: str) -> Surface:
         """The same at another path here."""

@@ -118,7 +118,7 @@ def _prompt(surface: Surface, given: Body) -> list[Question]:
     if surface is MESSAGES:
         asked = {name: value for name, value in given.items() if name in COUNT_TOKENS.allowed}
         asked["messages"] = _without_media(given["messages"])
-        return [Question(COUNT_TOKENS.raw_path, msgspec.json.encode(asked), about_prompt=True)]
+        return [Question(COUNT_TOKENS.engine_path.encode(), msgspec.json.encode(asked), about_prompt=True)]
     if surface is CHAT:
         asked = {name: given[name] for name in _CHAT if given.get(name) is not None}
         asked["messages"] = _without_media(given["messages"])
@@ -142,7 +142,7 @@ def _texts(surface: Surface, given: Body) -> list[Question]:
             read[1] = []
             known = sum(len(item) if isinstance(item, list) else 1 for item in texts)
     else:
-        names = ("query", "documents") if surface.raw_path == RERANK.raw_path else _SCORED
+        names = ("query", "documents") if surface.engine_path == RERANK.engine_path else _SCORED
         sides = [_list(given[name]) for name in names if given.get(name) is not None]
         longest = max(len(side) for side in sides)
         for side in sides:

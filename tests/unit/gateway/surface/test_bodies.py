@@ -409,7 +409,7 @@ def test_documents_are_texts_or_objects_with_a_text(path: str) -> None:
     body = {"model": "m", "query": "q", "documents": ["a", {"text": "b"}], "return_documents": False, "top_n": 1}
     call = parse(path, body)
     assert sent(call)["documents"] == ["a", "b"]
-    assert bodies.SURFACES[path].raw_path == b"/rerank"
+    assert bodies.SURFACES[path].engine_path == "/rerank"
 
 
 def test_what_comes_first_in_a_prompt_comes_first_in_the_body() -> None:
