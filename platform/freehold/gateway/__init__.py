@@ -15,7 +15,8 @@ through `wire`. Started as `python -m freehold.gateway`.
 - auth.py       key → tenant → route, from memory
 - relay.py      one request between a client and a replica: retries, deadlines, hang-ups, settlement
 - waiting.py    requests whose endpoint has no ready replica yet
-- upstream.py   the engine's side: pooled connections, and who answers there; keepalive.py: peers that vanish
+- upstream.py   the engine's side: pooled connections; introduction.py: who answers there; reply.py: answers to us
+- exchange.py   what connections and those between them say to each other; failures.py, keepalive.py: how they fail
 - recount.py    what an engine had not said when it was cut off, asked of its tokenizer afterwards
 - meter.py      open and settle; journal.py, slots.py: what survives a kill; shipper.py: what leaves for metering
 - state.py      one process a folder, one gateway a state
