@@ -1,5 +1,5 @@
 """`python -m freehold.gateway`: the parent of the gateway's processes (processes.py). Each of them is process.py;
-serving.py's `serve` puts the parts together."""
+serving.py's `Parts` puts everything together."""
 
 from __future__ import annotations
 

@@ -62,7 +62,6 @@ _HEADERS: Final = {
     }.items()
     for spelling in (name, name.lower())
 }
-_KNOWN_SIZES: Final = 1024
 _SIZES: Final = [b"%x\r\n" % size for size in range(1024)]  # lines that begin a chunk
 _STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
@@ -87,11 +86,7 @@ class Service(Protocol):
         """Answers now (`connection.respond`) or later, having set `connection.job`."""
 
 
-class _Nothing:
-    """What a parser without a connection tells."""
-
-
-_SPENT: Final = httptools.HttpRequestParser(_Nothing())
+_SPENT: Final = httptools.HttpRequestParser(object())  # of connections that are gone
 
 
 class Connection:
@@ -446,7 +441,7 @@ class Connection:
         """Writes a part of the stream."""
         if self._chunked:
             size = len(data)
-            data = b"".join((_SIZES[size] if size < _KNOWN_SIZES else b"%x\r\n" % size, data, b"\r\n"))
+            data = b"".join((_SIZES[size] if size < len(_SIZES) else b"%x\r\n" % size, data, b"\r\n"))
         if self._start:
             data = self._start + data
             self._start = b""

@@ -10,26 +10,25 @@ if TYPE_CHECKING:
 
     from freehold.wire.usage import UsageRecord
 
-_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
-_MILLISECONDS: Final = (50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 120_000, 300_000)  # the same
+_BOUNDS: Final = (50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 120_000, 300_000)  # milliseconds
 
 
 class Histogram:
     """Cumulative buckets of seconds."""
 
     def __init__(self) -> None:
-        self._counts = [0] * (len(_SECONDS) + 1)
+        self._counts = [0] * (len(_BOUNDS) + 1)
         self._sum = 0  # milliseconds
 
     def observe(self, milliseconds: int) -> None:
         """Notes one duration."""
-        self._counts[bisect_left(_MILLISECONDS, milliseconds)] += 1
+        self._counts[bisect_left(_BOUNDS, milliseconds)] += 1
         self._sum += milliseconds
 
     def lines(self, name: str) -> list[str]:
         """The exposition."""
         lines, total = [f"# TYPE {name} histogram"], 0
-        for bound, count in zip((*map(str, _SECONDS), "+Inf"), self._counts, strict=True):
+        for bound, count in zip([*(str(bound / 1000) for bound in _BOUNDS), "+Inf"], self._counts, strict=True):
             total += count
             lines.append(f'{name}_bucket{{le="{bound}"}} {total}')
         return [*lines, f"{name}_sum {self._sum / 1000:.3f}", f"{name}_count {total}"]

@@ -2,8 +2,8 @@
 parent (processes.py), it is handed sockets, a state folder that is already held, and a channel. Started by hand it
 opens its own sockets and is a whole gateway without a parent.
 
-`serve` is where the parts are put together: what runs beside the requests goes into `tasks`, what has to be given back
-goes to its end.
+`Parts` is where everything is put together: what runs beside the requests goes into its `work`, what has to be given
+back into its `end`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import uvloop
 
@@ -42,7 +42,7 @@ from freehold.gateway.upstream import Pool
 from freehold.wire.follow import Follower
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
 _CANCEL_SECONDS = 5.0
 # Objects between two looks for cycles, which neither a request nor a connection leaves; then how often they go deeper.
@@ -68,56 +68,74 @@ class Post:
     successor: bool = False
 
 
+class Parts:
+    """What a process is made of, put together. What a former one left in the journal is settled."""
+
+    def __init__(self, settings: Settings) -> None:
+        loop = asyncio.get_running_loop()
+        self.journal = Journal(
+            settings.state / "journal", segment_bytes=settings.segment_bytes, reserve_bytes=settings.reserve_bytes
+        )
+        self._slots = Slots(settings.state / "slots", settings.max_requests)
+        meter = Meter(self.journal, self._slots, settings.region, loop.call_soon)
+        meter.recover()
+        self._follower = Follower(settings.redis_url, settings.state / place.SNAPSHOT)
+        self._follower.load_from_disk()
+        snapshot = self._follower.snapshot
+        self._admission = Admission(snapshot=snapshot, settings=settings, journal=self.journal)
+        self._shipper = Shipper(
+            settings.redis_url,
+            self.journal,
+            settings.gateway_id,
+            settings.resend_seconds,
+            confirmed=self._admission.confirmed,
+        )
+        self._router = Router(load=settings.load_percent / 100, clock=loop.time)
+        self.gateway = Gateway(
+            settings=settings,
+            snapshot=snapshot,
+            journal=self.journal,
+            slots=self._slots,
+            meter=meter,
+            pool=Pool(settings.connect_seconds),
+            router=self._router,
+            admission=self._admission,
+            shipper=self._shipper,
+            access=AccessLog(),
+        )
+
+    def work(self) -> list[Coroutine[Any, Any, None]]:
+        """What runs beside the requests. None of it ends by itself."""
+        return [
+            self._follower.run(),
+            self.journal.run(),
+            self._shipper.run(),
+            self._admission.run(),
+            self._router.run(),
+            self.gateway.sweep(),
+        ]
+
+    async def end(self) -> None:
+        """Gives back what was taken, once nothing of `work` runs."""
+        self.journal.shut()
+        await self._admission.leave()
+        await self._shipper.close()
+        self._slots.close()
+
+
 async def serve(settings: Settings, post: Post) -> None:
     """Runs until it is told to stop, is replaced, or loses its parent; then leaves (departure.py)."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    journal = Journal(
-        settings.state / "journal", segment_bytes=settings.segment_bytes, reserve_bytes=settings.reserve_bytes
-    )
-    slots = Slots(settings.state / "slots", settings.max_requests)
-    meter = Meter(journal, slots, settings.region, loop.call_soon)
-    meter.recover()
-    follower = Follower(settings.redis_url, settings.state / place.SNAPSHOT)
-    follower.load_from_disk()
-    admission = Admission(snapshot=follower.snapshot, settings=settings, journal=journal)
-    shipper = Shipper(
-        settings.redis_url, journal, settings.gateway_id, settings.resend_seconds, confirmed=admission.confirmed
-    )
-    router = Router(load=settings.load_percent / 100, clock=loop.time)
-    pool = Pool(settings.connect_seconds)
-    gateway = Gateway(
-        settings=settings,
-        snapshot=follower.snapshot,
-        journal=journal,
-        slots=slots,
-        meter=meter,
-        pool=pool,
-        router=router,
-        admission=admission,
-        shipper=shipper,
-        access=AccessLog(),
-    )
+    _on_signals(stop.set)
+    parts = Parts(settings)
+    gateway, journal = parts.gateway, parts.journal
     departure = Departure(gateway, journal, settings, lambda: not any(task.done() for task in tasks))
     parent = Parent(post.channel, departure, stop)
-    tasks = [
-        loop.create_task(work)
-        for work in (
-            follower.run(),
-            journal.run(),
-            shipper.run(),
-            admission.run(),
-            router.run(),
-            gateway.sweep(),
-            parent.follow(gateway.unready),
-        )
-    ]
+    tasks = [loop.create_task(work) for work in (*parts.work(), parent.follow(gateway.unready))]
     for task in tasks:
-        task.add_done_callback(lambda _: parent.end())  # none of them ends by itself: if one does, so do we
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, parent.end)
+        task.add_done_callback(lambda _: parent.end())  # if one ends, so do we
+    _on_signals(parent.end)
     if post.successor:
         await _until_ready(gateway, stop)
     private_connections: set[Connection] = set()
@@ -126,20 +144,8 @@ async def serve(settings: Settings, post: Post) -> None:
     private = await _listen(
         lambda: Connection(Private(gateway, parent), settings, private_connections), post.doors.private
     )
-    log.info(
-        "gateway_started",
-        host=settings.host,
-        port=settings.port,
-        epoch=journal.epoch,
-        gateway=settings.gateway_id,
-        native=native.in_use(),
-    )
-    if not native.in_use():
-        log.info("gateway_not_compiled", reason=native.why_not())
-    # What is here by now stays: looking through all keys and routes for garbage would only cost time.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_GARBAGE)
+    _say_started(settings, journal)
+    _spare_the_collector()
     parent.listening()
     await stop.wait()
     if parent.taken_over:  # before we say that we are not ready: others are
@@ -154,15 +160,37 @@ async def serve(settings: Settings, post: Post) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks, timeout=_CANCEL_SECONDS)
-    journal.shut()
-    await admission.leave()
-    await shipper.close()
+    await parts.end()
     _close(private)
-    slots.close()
     log.info("gateway_stopped", gateway=settings.gateway_id)
     for failure in failures:
         if failure is not None:
             raise failure
+
+
+def _on_signals(act: Callable[[], object]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, act)
+
+
+def _say_started(settings: Settings, journal: Journal) -> None:
+    log.info(
+        "gateway_started",
+        host=settings.host,
+        port=settings.port,
+        epoch=journal.epoch,
+        gateway=settings.gateway_id,
+        native=native.in_use(),
+    )
+    if not native.in_use():
+        log.info("gateway_not_compiled", reason=native.why_not())
+
+
+def _spare_the_collector() -> None:
+    """What is here by now stays: looking through all keys and routes for garbage would only cost time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GARBAGE)
 
 
 async def _until_ready(gateway: Gateway, stop: asyncio.Event) -> None:

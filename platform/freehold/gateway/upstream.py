@@ -29,11 +29,7 @@ IDLE_SECONDS: Final = 3.0  # vLLM's uvicorn closes idle connections after 5 s
 PROVEN_SECONDS: Final = 2.0
 
 
-class _Nothing:
-    """What a parser without a connection tells."""
-
-
-_SPENT: Final = httptools.HttpResponseParser(_Nothing())
+_SPENT: Final = httptools.HttpResponseParser(object())  # of connections that are gone
 
 
 class Upstream:
@@ -204,7 +200,7 @@ class Upstream:
 
 def _chunk(data: bytes) -> bytes:
     """What is in a chunk (RFC 9112, section 7.1) where the data are exactly one, without extensions; else nothing. A
-    frame of a stream mostly comes as one, and this is a third of what the parser takes for it."""
+    frame of a stream mostly comes as one."""
     size = 0
     at = 0
     end = len(data)

@@ -87,7 +87,7 @@ def rename_member(body: bytes, public: str) -> bytes:
     a client's metadata. What is inside the members is neither looked at nor changed."""
     members = _decode_members(body)
     members["model"] = msgspec.Raw(_encode(public))
-    return msgspec.json.encode(members)
+    return _encode(members)
 
 
 def engine_error(status: int, body: bytes, served_model_name: str, public: str) -> ApiError:
