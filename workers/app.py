@@ -21,12 +21,14 @@ django.setup(set_prefix=False)
 from freehold.common import env, liveness, logging  # noqa: E402 - Django must be set up first
 from freehold.operations.queues import BEAT_SECONDS, QUEUES  # noqa: E402
 from freehold.wire import hints  # noqa: E402
+from workers import broker  # noqa: E402
 
 
 def _this_moment() -> str:
     return datetime.now(UTC).isoformat()
 
 
+broker.install()
 app = Celery("freehold", broker=env.text("REDIS_URL"), include=["workers.tasks"])
 app.conf.update(
     task_acks_late=True,

@@ -239,6 +239,30 @@ def test_a_worker_works_on_after_redis_was_away_and_shows_that_it_lives(
             until(comes_through, "a heartbeat and a sign of life after Redis came back")
 
 
+def test_a_worker_that_could_not_acknowledge_notices_that_redis_is_away_and_works_on(
+    tenant: Tenant, tmp_path: Path, own_redis: EmbeddedRedis
+) -> None:
+    cluster = str(make_endpoint(tenant).cluster_id)
+    with (
+        Application("test", broker=own_redis.url, set_as_current=False) as sender,
+        Celery.worker(
+            tmp_path / "worker.log", application=HELD, REDIS_URL=own_redis.url, FREEHOLD_TEST_HOLD=str(tmp_path)
+        ) as worker,
+    ):
+
+        def ask() -> bool:
+            return bool(sender.send_task(hints.RECONCILE, args=[cluster], queue=hints.DEFAULT, ignore_result=True))
+
+        ask()
+        until((tmp_path / "reached").exists, "a step")
+        own_redis.stop()
+        (tmp_path / "go").touch()
+        until(lambda: "Couldn't ack" in worker.log, "an acknowledgement that fails")
+        until(lambda: "Trying again" in worker.log, "a loss that is noticed")
+        own_redis.start()
+        until(lambda: ask() and worker.log.count("succeeded") > 1, "work after Redis came back")
+
+
 def test_beat_shows_that_it_ticks(tmp_path: Path, redis_client: redis.Redis) -> None:
     alive = tmp_path / "alive"
     with Celery.beat(tmp_path / "beat.log", FREEHOLD_LIVENESS_FILE=str(alive)):
