@@ -11,6 +11,9 @@ DUMMY := SECRET_KEY=lint-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJKLMNOPQ
 	DATABASE_URL=postgresql://lint@127.0.0.1:1/lint DATABASE_POOL_SIZE=0 REDIS_URL=redis://127.0.0.1:1/0 ALLOWED_HOSTS=freehold.example \
 	FREEHOLD_PUBLIC_URL=https://freehold.example FREEHOLD_GATEWAY_URL=https://api.freehold.example
 
+# Tests with engines and faults want the machine to themselves.
+ALONE := tests/e2e tests/faults
+
 .PHONY: help up down clean native test lint bench soak
 .DEFAULT_GOAL := help
 
@@ -34,7 +37,12 @@ native: ## compile the gateway's hot path; takes gcc and Python's headers
 
 test: ## everything but the soak tests; TESTS=… chooses
 	@$(SETUP) dev engine
+ifdef TESTS
 	@$(VENV)/python -m pytest -m "not soak" $(TESTS)
+else
+	@$(VENV)/python -m pytest -m "not soak" --numprocesses logical --dist loadfile $(addprefix --ignore=,$(ALONE))
+	@$(VENV)/python -m pytest -m "not soak" $(ALONE)
+endif
 
 lint: ## ruff, import contracts, mypy, migrations, deployment checks
 	@$(SETUP) dev

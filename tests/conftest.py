@@ -94,6 +94,11 @@ def pytest_configure() -> None:
     django.setup(set_prefix=False)
 
 
+def pytest_xdist_setupnodes() -> None:
+    """Each process of a parallel run has servers of its own, and reads its settings only once it knows their ports."""
+    os.environ.pop("DJANGO_SETTINGS_MODULE", None)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """What is missing skips a test, or fails it where FREEHOLD_REQUIRE names it (as `.ci/run` does)."""
     missing = {
