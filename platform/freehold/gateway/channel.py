@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 # A process to its parent:
 LISTENING = "listening"  # takes connections from now on
-READY = "ready"  # 1 or 0: whether it should be sent requests; 0 is not said before the first 1
+READY = "ready"  # 1 or 0: whether it should be sent requests; said again every SIGN_SECONDS, as a sign of life
 LEAVING = "leaving"  # and needs somebody in its place, unless it was told to go
 DRAIN = "drain"  # somebody asked for it on the private port; the parent says the same word to all processes
 LEFT = "left"  # in_flight, unshipped: the departure is over (departure.Left)
@@ -19,6 +19,7 @@ REPLACED = "replaced"  # another has taken over: take nothing new, let what is t
 OTHERS = "others"  # how many others are not ready; the answer to "listening", and said again where that changes
 DRAINED = "drained"  # in_flight, unshipped: the departures of all processes are over
 
+SIGN_SECONDS = 1.0
 _LONGEST = 256
 
 

@@ -14,6 +14,7 @@ from freehold.gateway.doors import Doors
 
 _MODULE = "freehold.gateway.process"
 _REPLAY = "freehold.gateway.replay"
+_WRITE_SECONDS = 0.1  # for a stack
 
 
 class Child:
@@ -23,6 +24,7 @@ class Child:
         number: which of the gateway's processes it is.
         folder: whose state it holds (place.py).
         since: monotonic time of its start.
+        heard_at: monotonic time at which it last said something; None before it has.
         listening: it takes connections, or has taken them.
         ready: it should be sent requests.
         told: it leaves because it was told to.
@@ -34,6 +36,7 @@ class Child:
         self.number = number
         self.folder = folder
         self.since = time.monotonic()
+        self.heard_at: float | None = None
         self.listening = False
         self.ready = False
         self.told = False
@@ -49,7 +52,9 @@ class Child:
         """What it has said. Raises channel.Closed, once, when it will not say anything any more."""
         if not self._silent:
             try:
-                yield from channel.heard(self._link)
+                for message in channel.heard(self._link):
+                    self.heard_at = time.monotonic()
+                    yield message
             except channel.Closed:
                 self._silent = True
                 raise
@@ -63,6 +68,12 @@ class Child:
         """SIGTERM."""
         self.told = True
         os.kill(self.pid, signal.SIGTERM)  # it exists until it is waited for
+
+    def kill(self) -> None:
+        """For one that hangs: it is to write where (serving.py), and is ended."""
+        os.kill(self.pid, signal.SIGUSR1)
+        time.sleep(_WRITE_SECONDS)
+        os.kill(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Forgets the channel of one that has ended."""

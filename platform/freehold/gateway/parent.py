@@ -51,10 +51,13 @@ class Parent:
         self._say(channel.LISTENING)
 
     async def follow(self, unready: Callable[[], str]) -> None:
-        """Tells it whether we are ready, again and again where that changes, until cancelled."""
+        """Tells it whether we are ready, at once where that changes, and that we live, until cancelled."""
+        due = 0.0
         while True:
-            if (ready := not unready()) is not self._ready:
+            now = self._loop.time()
+            if (ready := not unready()) is not self._ready or now >= due:
                 self._ready = ready
+                due = now + channel.SIGN_SECONDS
                 self._say(channel.READY, int(ready))
             await asyncio.sleep(_LOOK_SECONDS)
 

@@ -18,6 +18,7 @@ MOST_PROCESSES = ports.GATEWAY_PROCESSES_MOST
 SNAPSHOT = "snapshot"
 _LONGEST_ID = 200  # as metering takes them
 _LONGEST_SUFFIX = 4
+_LEAST_HUNG = 3
 
 
 class Place:
@@ -29,13 +30,15 @@ class Place:
 
     Attributes:
         processes: how many serve at a time.
+        hung_seconds: after which a process that says nothing is killed.
     """
 
-    def __init__(self, *, name: str, state: Path, private_host: str, processes: int) -> None:
+    def __init__(self, *, name: str, state: Path, private_host: str, processes: int, hung_seconds: int) -> None:
         self.name = name
         self.state = state
         self.private_host = private_host
         self.processes = processes
+        self.hung_seconds = hung_seconds
 
     def name_of(self, folder: int) -> str:
         """GATEWAY_ID of the process that has the folder."""
@@ -82,7 +85,18 @@ def place(environ: Mapping[str, str] = os.environ) -> Place:
     processes = env.integer("GATEWAY_PROCESSES", 1, environ=environ)
     if not 1 <= processes <= MOST_PROCESSES:
         raise env.ConfigurationError(f"GATEWAY_PROCESSES={processes} must be between 1 and {MOST_PROCESSES}.")
-    return Place(name=name, state=state_from(environ), private_host=private_host_from(environ), processes=processes)
+    hung_seconds = env.integer("GATEWAY_HUNG_SECONDS", 30, environ=environ)
+    if hung_seconds < _LEAST_HUNG:
+        raise env.ConfigurationError(
+            f"GATEWAY_HUNG_SECONDS={hung_seconds} must be at least {_LEAST_HUNG}: busy is not hung."
+        )
+    return Place(
+        name=name,
+        state=state_from(environ),
+        private_host=private_host_from(environ),
+        processes=processes,
+        hung_seconds=hung_seconds,
+    )
 
 
 def name_from(environ: Mapping[str, str]) -> str:

@@ -1,6 +1,7 @@
 """The gateway's parent: opens the sockets, keeps GATEWAY_PROCESSES processes at work on them, and does nothing else.
 
-- One that crashes is started again on its own folder, where it settles what was open.
+- One that crashes is started again on its own folder, where it settles what was open. One that says nothing for
+  GATEWAY_HUNG_SECONDS hangs, takes connections all the same, and is killed.
 - SIGHUP replaces all: successors start on free folders, and only when every one of them is ready are the old ones told
   to let their clients go. One that does not come up leaves everything as it was.
 - SIGTERM and SIGINT have all of them leave; so does a drain, asked for on any private port, after which they answer 503
@@ -36,6 +37,7 @@ _STEADY_SECONDS = 10.0  # one that has served so long may be started again at on
 _PAUSE_MOST = 5.0
 _TRIES = 8
 _REPLAY_SECONDS = 60.0  # between tries
+_LOOKS = 6  # for those that hang, within the time after which they do
 _CANNOT_START = 1
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
@@ -75,6 +77,7 @@ class Processes:
         self._replay = 0  # process id of the replay that runs
         self._replayed: set[int] = set()  # folders it is at, but for those that were taken into use meanwhile
         self._replay_at = 0.0
+        self._looked_at = time.monotonic()
         self._shipped: set[int] = set()  # folders known to hold nothing that metering has not confirmed
         self._reload_by: float | None = None  # deadline of the reload that goes on
         self._reload_again = False
@@ -140,9 +143,10 @@ class Processes:
 
     def _look_after(self) -> None:
         """What is due now."""
+        now = time.monotonic()
+        self._kill_hung(now)
         if self._stopping:
             return
-        now = time.monotonic()
         for seat in self._seats:
             if seat.child is None and seat.successor is None and seat.due <= now:
                 self._fill(seat)
@@ -154,16 +158,29 @@ class Processes:
         if self._is_idle and self._replay_at <= now:
             self._ship_left_behind()
 
-    def _pause(self) -> float | None:
+    def _pause(self) -> float:
         """Seconds until something is due."""
-        if self._stopping:
-            return None
-        times = [seat.due for seat in self._seats if seat.child is None and seat.successor is None]
-        if self._reload_by is not None:
-            times.append(self._reload_by)
-        elif self._is_idle:
-            times.append(self._replay_at)
-        return max(0.0, min(times) - time.monotonic()) if times else None
+        times = [self._looked_at + self._place.hung_seconds / _LOOKS]
+        if not self._stopping:
+            times += [seat.due for seat in self._seats if seat.child is None and seat.successor is None]
+            if self._reload_by is not None:
+                times.append(self._reload_by)
+            elif self._is_idle:
+                times.append(self._replay_at)
+        return max(0.0, min(times) - time.monotonic())
+
+    def _kill_hung(self, now: float) -> None:
+        """Ends those that say nothing any more; `_ended` does the rest. They are given time anew where it was we that
+        stood still, and perhaps they with us."""
+        longest = self._place.hung_seconds
+        stood_still = now - self._looked_at > longest / 2
+        self._looked_at = now
+        for child in self._children.values():
+            if child.heard_at is not None and (stood_still or now - child.heard_at > longest):
+                child.heard_at = now
+                if not stood_still:
+                    self._say("error", "gateway_process_hung", process=child.number, pid=child.pid, seconds=longest)
+                    child.kill()
 
     @property
     def _is_idle(self) -> bool:
@@ -250,8 +267,9 @@ class Processes:
                 if word == channel.LISTENING:
                     self._listening(child)
                 elif word == channel.READY:
-                    child.ready = bool(numbers[0])
-                    self._tell_others()
+                    if child.ready is not bool(numbers[0]):
+                        child.ready = not child.ready
+                        self._tell_others()
                 elif word == channel.LEAVING:
                     self._leaving(child)
                 elif word == channel.LEFT:

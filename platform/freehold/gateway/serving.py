@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import gc
 import os
 import signal
@@ -236,6 +237,7 @@ def main() -> int:
             held = given.lock
             channel = socket.socket(fileno=given.channel)
             post = Post(given.number, doors.inherited(given.public, given.private), channel, given.successor)
+        faulthandler.register(signal.SIGUSR1)  # writes where every thread is: to find out why one hangs
         uvloop.run(serve(settings, post))
     except (CannotListen, StateInUse, JournalUnreadable, env.ConfigurationError) as error:
         sys.stderr.write(f"The gateway cannot start: {error}\n")

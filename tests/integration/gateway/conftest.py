@@ -181,7 +181,11 @@ class Process:
     async def client(self) -> AsyncIterator[None]:
         """Gives the test an HTTP client of its own event loop."""
         async with httpx.AsyncClient(
-            base_url=self._public, headers=_AUTHORIZED, timeout=DEADLINE, verify=_CONTEXT
+            base_url=self._public,
+            headers=_AUTHORIZED,
+            timeout=DEADLINE,
+            verify=_CONTEXT,
+            limits=httpx.Limits(keepalive_expiry=DEADLINE),
         ) as self.http:
             yield
 

@@ -188,8 +188,13 @@ async def test_an_old_process_answers_who_is_still_connected_and_asks_it_to_clos
     assert (await own.http.post(PATH, json=CHAT)).headers.get("connection") != "close"
     await reload(own)
     assert lives(old)
-    answer = await own.http.post(PATH, json=CHAT)
-    assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+
+    async def asks_to_close() -> bool:
+        answer = await own.http.post(PATH, json=CHAT)
+        assert answer.status_code == 200
+        return bool(answer.headers.get("connection") == "close")
+
+    await until(asks_to_close, "the old process to have heard that it is replaced")
     await until(lambda: not lives(old), "the end of the old process")
 
 
@@ -219,6 +224,47 @@ async def test_a_process_that_is_killed_is_started_again_and_settles_what_was_op
     await until(own.is_ready, "readiness")
     assert (await own.http.post(PATH, json=CHAT)).status_code == 200
     assert set(before) - set(own.pids) == set(busy)
+
+
+hangs_soon = pytest.mark.parametrize(
+    "own", [{"GATEWAY_PROCESSES": "2", "GATEWAY_HUNG_SECONDS": "3"}], indirect=True, ids=["3 s"]
+)
+
+
+@hangs_soon
+async def test_a_process_that_hangs_is_replaced_and_what_was_open_is_settled(
+    own: Process, engine: Engine, own_usage: Usage
+) -> None:
+    before = own.pids
+    engine.script.hold_after = 2
+    _, writer = await open_stream(own, {**CHAT, "stream": True})
+    await engine.held.wait()
+    (busy,) = [pid for number, pid in enumerate(before) if await own.gauge("requests_in_flight", number)]
+    await replaced(own, busy, signal.SIGSTOP)
+    assert says(own, "gateway_process_hung")()
+    await hang_up(writer)
+    record = await own_usage.one()
+    assert (record.outcome, record.completion_tokens) == ("recovered", 2)
+    await until(own.is_ready, "readiness")
+    assert set(before) - set(own.pids) == {busy}
+
+
+@hangs_soon
+async def test_processes_that_stood_still_together_with_their_parent_are_left_alone(own: Process) -> None:
+    before = own.pids
+    os.killpg(own.parent.pid, signal.SIGSTOP)
+    await asyncio.sleep(4)
+    os.killpg(own.parent.pid, signal.SIGCONT)
+    await asyncio.sleep(1)
+    await until(own.is_ready, "readiness")
+    assert own.pids == before
+    assert not says(own, "gateway_process_hung")()
+
+
+async def test_a_process_that_is_asked_writes_where_it_is(own: Process) -> None:
+    os.kill(own.pids[0], signal.SIGUSR1)
+    await until(lambda: "in serve" in own.log() or "in main" in own.log(), "a stack")
+    assert (await own.http.post(PATH, json=CHAT)).status_code == 200
 
 
 async def test_when_a_process_leaves_by_itself_another_takes_its_place_at_once(

@@ -56,7 +56,14 @@ def test_without_any_snapshot_there_is_none_to_share(where: Place, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("GATEWAY_PROCESSES", "0"), ("GATEWAY_PROCESSES", "65"), ("GATEWAY_PROCESSES", "two"), ("GATEWAY_ID", "x" * 197)],
+    [
+        ("GATEWAY_PROCESSES", "0"),
+        ("GATEWAY_PROCESSES", "65"),
+        ("GATEWAY_PROCESSES", "two"),
+        ("GATEWAY_ID", "x" * 197),
+        ("GATEWAY_HUNG_SECONDS", "2"),
+        ("GATEWAY_HUNG_SECONDS", "soon"),
+    ],
 )
 def test_what_cannot_be_is_refused_by_name(name: str, value: str, tmp_path: Path) -> None:
     with pytest.raises(env.ConfigurationError, match=name):
