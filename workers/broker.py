@@ -1,4 +1,4 @@
-"""What the broker's library lacks: a worker whose acknowledgement fails with Redis goes on afterwards.
+"""What the broker's library lacks: a worker whose acknowledgement fails goes on afterwards.
 
 Kombu keeps a message that it could not acknowledge among those that a worker works on. With one message for each
 process (`worker_prefetch_multiplier`) none is left to ask for another: the worker neither notices that Redis is gone
@@ -18,29 +18,18 @@ class QoS(redis.QoS):
     """
 
     def ack(self, delivery_tag: str) -> None:
-        """Tells Redis, then frees the place.
-
-        Raises:
-            redis.exceptions.ConnectionError: Redis could not be told; the place is free.
-        """
+        """Tells Redis, and frees the place in any case. Raises redis.exceptions.RedisError."""
         try:
             super().ack(delivery_tag)
-        except self._lost:
+        finally:
             virtual.QoS.ack(self, delivery_tag)
-            raise
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """As `ack`; with `requeue` the message goes back to its queue at once."""
         try:
             super().reject(delivery_tag, requeue)
-        except self._lost:
+        finally:
             virtual.QoS.ack(self, delivery_tag)
-            raise
-
-    @property
-    def _lost(self) -> tuple[type[Exception], ...]:
-        errors: tuple[type[Exception], ...] = self.channel.connection_errors  # type: ignore[attr-defined]
-        return errors
 
 
 def install() -> None:
