@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -24,7 +25,7 @@ class Child:
         number: which of the gateway's processes it is.
         folder: whose state it holds (place.py).
         since: monotonic time of its start.
-        heard_at: monotonic time at which it last said something; None before it has.
+        heard_at: monotonic time at which it last said something; infinite before it has.
         listening: it takes connections, or has taken them.
         ready: it should be sent requests.
         told: it leaves because it was told to.
@@ -36,7 +37,7 @@ class Child:
         self.number = number
         self.folder = folder
         self.since = time.monotonic()
-        self.heard_at: float | None = None
+        self.heard_at = math.inf
         self.listening = False
         self.ready = False
         self.told = False

@@ -176,11 +176,12 @@ class Processes:
         stood_still = now - self._looked_at > longest / 2
         self._looked_at = now
         for child in self._children.values():
-            if child.heard_at is not None and (stood_still or now - child.heard_at > longest):
-                child.heard_at = now
-                if not stood_still:
-                    self._say("error", "gateway_process_hung", process=child.number, pid=child.pid, seconds=longest)
-                    child.kill()
+            if stood_still:
+                child.heard_at = max(child.heard_at, now)
+            elif now - child.heard_at > longest:
+                child.heard_at = now  # tried again after as long, should it not end
+                self._say("error", "gateway_process_hung", process=child.number, pid=child.pid, seconds=longest)
+                child.kill()
 
     @property
     def _is_idle(self) -> bool:

@@ -207,23 +207,33 @@ async def test_a_reload_that_fails_leaves_everything_as_it_was(own: Process) -> 
     assert own.pids == before
 
 
+async def held_up(gateway: Process, engine: Engine) -> tuple[int, asyncio.StreamWriter]:
+    """A stream that stands after two tokens: the process that serves it, and the client's side."""
+    engine.script.hold_after = 2
+    _, writer = await open_stream(gateway, {**CHAT, "stream": True})
+    await engine.held.wait()
+    (busy,) = [pid for number, pid in enumerate(gateway.pids) if await gateway.gauge("requests_in_flight", number)]
+    return busy, writer
+
+
+async def is_settled_and_served_on(gateway: Process, usage: Usage, before: list[int], gone: int) -> None:
+    """What was held up is settled as a crash left it, and the gateway is whole again."""
+    record = await usage.one()
+    assert (record.outcome, record.completion_tokens) == ("recovered", 2)
+    await until(gateway.is_ready, "readiness")
+    assert (await gateway.http.post(PATH, json=CHAT)).status_code == 200
+    assert set(before) - set(gateway.pids) == {gone}
+
+
 @one_and_two
 async def test_a_process_that_is_killed_is_started_again_and_settles_what_was_open(
     own: Process, engine: Engine, own_usage: Usage
 ) -> None:
     before = own.pids
-    engine.script.hold_after = 2
-    _, writer = await open_stream(own, {**CHAT, "stream": True})
-    await engine.held.wait()
-    busy = [pid for number, pid in enumerate(before) if await own.gauge("requests_in_flight", number)]
-    assert len(busy) == 1
-    await replaced(own, busy[0], signal.SIGKILL)
+    busy, writer = await held_up(own, engine)
+    await replaced(own, busy, signal.SIGKILL)
     await hang_up(writer)
-    record = await own_usage.one()
-    assert (record.outcome, record.completion_tokens) == ("recovered", 2)
-    await until(own.is_ready, "readiness")
-    assert (await own.http.post(PATH, json=CHAT)).status_code == 200
-    assert set(before) - set(own.pids) == set(busy)
+    await is_settled_and_served_on(own, own_usage, before, busy)
 
 
 hangs_soon = pytest.mark.parametrize(
@@ -236,17 +246,11 @@ async def test_a_process_that_hangs_is_replaced_and_what_was_open_is_settled(
     own: Process, engine: Engine, own_usage: Usage
 ) -> None:
     before = own.pids
-    engine.script.hold_after = 2
-    _, writer = await open_stream(own, {**CHAT, "stream": True})
-    await engine.held.wait()
-    (busy,) = [pid for number, pid in enumerate(before) if await own.gauge("requests_in_flight", number)]
+    busy, writer = await held_up(own, engine)
     await replaced(own, busy, signal.SIGSTOP)
     assert says(own, "gateway_process_hung")()
     await hang_up(writer)
-    record = await own_usage.one()
-    assert (record.outcome, record.completion_tokens) == ("recovered", 2)
-    await until(own.is_ready, "readiness")
-    assert set(before) - set(own.pids) == {busy}
+    await is_settled_and_served_on(own, own_usage, before, busy)
 
 
 @hangs_soon
