@@ -254,7 +254,7 @@ class Pool:
             if self._loop.time() - self._proven.get(replica.id, 0.0) > PROVEN_SECONDS:
                 try:
                     await _introduce(upstream, served_model_name)
-                except BaseException:
+                except BaseException:  # also a deadline: nobody else would close it
                     upstream.abort()
                     raise
                 self._proven[replica.id] = self._loop.time()

@@ -239,7 +239,7 @@ async def connect(url: str, lost: Callable[[], None]) -> Link:
                 await link.command("AUTH", *((name,) if name else ()), password)
             if database := options.get("db"):
                 await link.command("SELECT", str(database))
-        except BaseException:
+        except BaseException:  # also a deadline: nobody else would close it
             link.close()
             raise
     return link
